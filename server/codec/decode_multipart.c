@@ -1,0 +1,598 @@
+/*
+ * decode_multipart.c: multipart/form-data (RFC 7578, RFC 2046) as it arrives: what `curl -F` and browsers send.
+ *
+ * A part is a .npy file (an input, told by its magic), a .safetensors file (several inputs), an input as a JSON
+ * object, or else a parameter as text. Files tell their own length, so their bytes go straight into the
+ * tensors and are not searched for the boundary; all else is small and is searched in a buffer. multipart_head.c
+ * reads the parts' header fields. Owns that buffer and the decoders of the parts.
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/decoder.h"
+#include "codec/multipart_head.h"
+#include "text.h"
+
+#define BOUNDARY_MAX 70
+#define PARTS_MAX 64
+#define HEADERS_MAX 8192
+#define VALUE_MAX 65536	  /* a parameter's text */
+#define IGNORED_MAX 65536 /* preamble, epilogue */
+#define PADDING_MAX 64	  /* blanks after a boundary */
+#define SNIFF 10	  /* bytes of content that tell what a part is */
+#define CHUNK 4096	  /* bytes added to the buffer between two searches */
+#define CRLF 2		  /* see begin_search */
+
+enum state {
+	IN_PREAMBLE,
+	AFTER_DELIMITER, /* "--" or the end of the line comes */
+	IN_HEADERS,
+	IN_CONTENT, /* not known yet what it is */
+	IN_TEXT,    /* a parameter */
+	IN_JSON,    /* an input as JSON */
+	IN_FILE,    /* npy or safetensors */
+	AFTER_FILE, /* the delimiter must follow */
+	IN_EPILOGUE,
+};
+
+struct multipart {
+	struct decoder d;
+	enum state state;
+	char delimiter[4 + BOUNDARY_MAX]; /* CR LF - - boundary */
+	size_t delimiter_len;
+	unsigned char *buf;
+	size_t len, cap;
+	size_t start, searched; /* of buf: where content begins, what cannot hold the delimiter's begin any more */
+	size_t ignored;
+	int parts;
+	struct multipart_head head; /* of the current part */
+	char shown[65];		    /* its name for messages */
+	struct decoder *file;	    /* IN_FILE: the part's decoder */
+	/* Inputs as JSON are read in finish, which may be on a helper thread. */
+	struct decoder *json[INTAKE_TENSORS_MAX];
+	int n_json;
+	uint64_t json_bytes;
+	int json_depth;
+	bool json_string, json_escape, json_closed;
+};
+
+static int
+bad_body(struct err *e, const char *what)
+{
+	return err_set(e, ERR_MALFORMED_BODY, "the multipart body is malformed: %s", what);
+}
+
+static int
+no_memory(struct err *e)
+{
+	return err_set(e, ERR_OUT_OF_MEMORY, "no memory to read the multipart body");
+}
+
+static int
+append(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
+{
+	if (n > m->cap - m->len) {
+		size_t cap = m->cap ? m->cap : CHUNK;
+		while (cap < m->len + n)
+			cap *= 2;
+		unsigned char *grown = realloc(m->buf, cap);
+		if (!grown)
+			return no_memory(e);
+		m->buf = grown;
+		m->cap = cap;
+	}
+	memcpy(m->buf + m->len, p, n);
+	m->len += n;
+	return 0;
+}
+
+/*
+ * Before the search for a delimiter begins, a line end is put into the buffer that was already consumed with what
+ * came before, so that a boundary right at the begin (of the body, of an empty part) is found like any other.
+ */
+static int
+begin_search(struct multipart *m, enum state state, struct err *e)
+{
+	m->state = state;
+	m->len = 0;
+	m->start = CRLF;
+	m->searched = 0;
+	return append(m, (const unsigned char *)"\r\n", CRLF, e);
+}
+
+/*
+ * Add up to n bytes of content and look for the delimiter. *used tells how many bytes were taken, none behind
+ * the delimiter; *found where it begins in the buffer, or -1.
+ */
+static int
+search(struct multipart *m, const unsigned char *p, size_t n, size_t *used, ptrdiff_t *found, struct err *e)
+{
+	if (append(m, p, n, e) < 0)
+		return -1;
+	*used = n;
+	*found = -1;
+	unsigned char *hit = memmem(m->buf + m->searched, m->len - m->searched, m->delimiter, m->delimiter_len);
+	if (hit) {
+		*found = hit - m->buf;
+		*used -= m->len - ((size_t)*found + m->delimiter_len);
+	} else if (m->len >= m->delimiter_len) {
+		m->searched = m->len - (m->delimiter_len - 1);
+	}
+	return 0;
+}
+
+static void
+end_part(struct multipart *m)
+{
+	m->state = AFTER_DELIMITER;
+	m->len = 0;
+}
+
+/* ---- inputs as JSON ---- */
+
+static int
+begin_json(struct multipart *m, struct err *e)
+{
+	char open[sizeof(m->head.name) + 20];
+
+	if (m->n_json == INTAKE_TENSORS_MAX)
+		return bad_body(e, "there are too many inputs");
+	struct decoder *j = decoder_json_new(m->d.in);
+	if (!j)
+		return no_memory(e);
+	m->json[m->n_json++] = j;
+	m->json_depth = 0;
+	m->json_string = m->json_escape = m->json_closed = false;
+	m->state = IN_JSON;
+	/* The part is what stands for one input in a JSON body. The name is one of the operator's: no quotes in it. */
+	int n = snprintf(open, sizeof(open), "{\"inputs\":{\"%s\":", m->head.name);
+	return j->ops->feed(j, (const unsigned char *)open, (size_t)n, e);
+}
+
+static int
+add_json(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
+{
+	struct decoder *j = m->json[m->n_json - 1];
+
+	/* Nothing may stand behind the object, or it would get into what is put around it. */
+	for (size_t i = 0; i < n; i++) {
+		if (m->json_closed) {
+			if (!memchr(" \t\r\n", p[i], 4))
+				return err_input(e, ERR_MALFORMED_BODY, m->shown, "more text", "one JSON object",
+						 "the JSON of '%s' goes on after its closing brace", m->shown);
+		} else if (m->json_escape) {
+			m->json_escape = false;
+		} else if (m->json_string) {
+			m->json_escape = p[i] == '\\';
+			m->json_string = p[i] != '"';
+		} else if (p[i] == '"') {
+			m->json_string = true;
+		} else if (p[i] == '{' || p[i] == '[') {
+			m->json_depth++;
+		} else if (p[i] == '}' || p[i] == ']') {
+			m->json_closed = --m->json_depth == 0;
+		}
+	}
+	m->json_bytes += n;
+	if (m->json_bytes > m->d.in->limits.json_bytes)
+		return err_input(e, ERR_TOO_LARGE, m->shown, "more", "npy or safetensors for large tensors",
+				 "the body's JSON is longer than the %llu bytes this server accepts; send '%s' as .npy",
+				 (unsigned long long)m->d.in->limits.json_bytes, m->shown);
+	return j->ops->feed(j, p, n, e);
+}
+
+static int
+end_json(struct multipart *m, struct err *e)
+{
+	struct decoder *j = m->json[m->n_json - 1];
+
+	if (!m->json_closed)
+		return err_input(e, ERR_MALFORMED_BODY, m->shown, "a part of it", "one JSON object",
+				 "the JSON of '%s' ends before its closing brace", m->shown);
+	if (j->ops->feed(j, (const unsigned char *)"}}", 2, e) < 0)
+		return -1;
+	end_part(m);
+	return 0;
+}
+
+/* ---- what a part is ---- */
+
+static bool
+is_json(const unsigned char *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && memchr(" \t\r\n", p[i], 4))
+		i++;
+	return i < n && p[i] == '{';
+}
+
+static bool
+is_safetensors(const unsigned char *p, size_t n)
+{
+	/* A length below 2^32, then a header. */
+	return n >= SNIFF && memcmp(p + 4, "\0\0\0\0{\"", 6) == 0;
+}
+
+/* Files are handed over as soon as they are told; this part was expected to be one. */
+static int
+not_a_file(const struct multipart *m, const unsigned char *p, size_t n, struct err *e)
+{
+	const char *what = "neither numpy's nor safetensors' begin";
+
+	if (n == 0)
+		what = "nothing: the file is empty";
+	else if (n >= 4 && memcmp(p, "PK\3\4", 4) == 0)
+		what = "a ZIP archive (.npz, .pt)";
+	else if (m->head.safetensors)
+		what = "a file too short for safetensors";
+	return err_input(
+		e, ERR_MALFORMED_BODY, m->shown, what, "a .npy or .safetensors file, or a JSON object",
+		"the part '%s' should be a tensor, but holds %s; send a .npy file (numpy.save), a .safetensors file or "
+		"a JSON object",
+		m->shown, what);
+}
+
+static bool
+must_be_file(const struct multipart *m)
+{
+	return m->head.safetensors || m->head.npy || intake_is_input(m->d.in, m->head.name, strlen(m->head.name));
+}
+
+/* The whole content of a part that is no file is in the buffer. */
+static int
+end_text(struct multipart *m, size_t end, struct err *e)
+{
+	const unsigned char *p = m->buf + m->start;
+	size_t n = end > m->start ? end - m->start : 0;
+	char where[80];
+
+	/* What browsers send for a file field that was left empty. */
+	if (n == 0 && m->head.has_filename && !m->head.filename[0]) {
+		end_part(m);
+		return 0;
+	}
+	if (must_be_file(m)) {
+		if (m->head.safetensors || m->head.npy || !is_json(p, n))
+			return not_a_file(m, p, n, e);
+		return begin_json(m, e) < 0 || add_json(m, p, n, e) < 0 ? -1 : end_json(m, e);
+	}
+	if (n == 0 && m->head.has_filename)
+		return not_a_file(m, p, n, e);
+	if (strcmp(m->head.name, "params") == 0) {
+		snprintf(where, sizeof(where), "the part 'params'");
+		if (intake_json_params_text(m->d.in, (const char *)p, n, where, e) < 0)
+			return -1;
+	} else {
+		while (n > 0 && (p[n - 1] == '\n' || p[n - 1] == '\r'))
+			n--;
+		if (intake_param(m->d.in, m->head.name, strlen(m->head.name), (const char *)p, n, e) < 0)
+			return -1;
+	}
+	end_part(m);
+	return 0;
+}
+
+static int
+end_file(struct multipart *m, struct err *e)
+{
+	if (m->file->ops->want(m->file) > 0)
+		return 0;
+	if (m->file->ops->finish(m->file, e) < 0)
+		return -1;
+	decoder_free(&m->file);
+	m->state = AFTER_FILE;
+	m->len = 0;
+	return 0;
+}
+
+/* Give the file up to n bytes, as many as it wants. Returns how many, or -1. */
+static ptrdiff_t
+add_file(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
+{
+	uint64_t want = m->file->ops->want(m->file);
+
+	if (n > want)
+		n = (size_t)want;
+	if (m->file->ops->feed(m->file, p, n, e) < 0 || end_file(m, e) < 0)
+		return -1;
+	return (ptrdiff_t)n;
+}
+
+/* SNIFF bytes of content are in the buffer. */
+static int
+decide(struct multipart *m, struct err *e)
+{
+	const unsigned char *p = m->buf + m->start;
+
+	if (memcmp(p, "\x93NUMPY", 6) == 0) {
+		m->file = decoder_npy_new(m->d.in, m->head.name);
+	} else if (m->head.safetensors || is_safetensors(p, SNIFF)) {
+		m->file = decoder_safetensors_new(m->d.in);
+	} else if (!must_be_file(m)) {
+		m->state = IN_TEXT;
+		return 0;
+	} else if (m->head.npy || !is_json(p, SNIFF)) {
+		return not_a_file(m, p, SNIFF, e);
+	} else {
+		return begin_json(m, e);
+	}
+	if (!m->file)
+		return no_memory(e);
+	m->state = IN_FILE;
+	for (size_t n = SNIFF; n > 0;) {
+		if (m->state != IN_FILE)
+			return bad_body(e, "a file is shorter than its own header");
+		ptrdiff_t used = add_file(m, p, n, e);
+		if (used < 0)
+			return -1;
+		p += used;
+		n -= (size_t)used;
+	}
+	return 0;
+}
+
+/* ---- the states: each takes some of the n bytes and returns how many, or -1 ---- */
+
+static ptrdiff_t
+in_preamble(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
+{
+	size_t used;
+	ptrdiff_t found;
+
+	if (search(m, p, n < CHUNK ? n : CHUNK, &used, &found, e) < 0)
+		return -1;
+	if (found >= 0)
+		end_part(m);
+	else if (m->len > IGNORED_MAX)
+		return bad_body(e, "its first 65536 bytes hold no boundary");
+	return (ptrdiff_t)used;
+}
+
+static ptrdiff_t
+after_delimiter(struct multipart *m, const unsigned char *p, struct err *e)
+{
+	if (append(m, p, 1, e) < 0)
+		return -1;
+	if (m->len == 2 && memcmp(m->buf, "--", 2) == 0) {
+		m->state = IN_EPILOGUE;
+		m->ignored = 0;
+	} else if (m->len >= 2 && memcmp(m->buf + m->len - 2, "\r\n", 2) == 0) {
+		if (m->parts == PARTS_MAX)
+			return bad_body(e, "it has more than 64 parts");
+		m->parts++;
+		m->state = IN_HEADERS;
+		m->len = 0;
+	} else if (m->len > PADDING_MAX || !memchr(" \t\r-", *p, 4) || (*p == '-' && m->len > 1) ||
+		   (m->len > 1 && m->buf[m->len - 2] == '\r') || (m->len > 1 && m->buf[0] == '-')) {
+		return bad_body(e, "a boundary is followed by something else than the end of the line");
+	}
+	return 1;
+}
+
+static ptrdiff_t
+in_headers(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
+{
+	const unsigned char *nl = memchr(p, '\n', n);
+
+	if (nl)
+		n = (size_t)(nl - p) + 1;
+	if (n > HEADERS_MAX - m->len)
+		return bad_body(e, "a part's header fields are longer than 8192 bytes");
+	if (append(m, p, n, e) < 0)
+		return -1;
+	bool blank = m->len == 2 && memcmp(m->buf, "\r\n", 2) == 0;
+	if (blank || (m->len >= 4 && memcmp(m->buf + m->len - 4, "\r\n\r\n", 4) == 0)) {
+		if (multipart_head_parse(&m->head, (const char *)m->buf, m->len - 2, m->parts, e) < 0)
+			return -1;
+		text_clip(m->shown, sizeof(m->shown), m->head.name, strlen(m->head.name));
+		if (begin_search(m, IN_CONTENT, e) < 0)
+			return -1;
+	}
+	return (ptrdiff_t)n;
+}
+
+static ptrdiff_t
+in_content(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
+{
+	size_t room = m->start + SNIFF - m->len, used;
+	ptrdiff_t found;
+
+	if (search(m, p, n < room ? n : room, &used, &found, e) < 0)
+		return -1;
+	if (found >= 0 ? end_text(m, (size_t)found, e) < 0 : m->len == m->start + SNIFF && decide(m, e) < 0)
+		return -1;
+	return (ptrdiff_t)used;
+}
+
+static ptrdiff_t
+in_text(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
+{
+	size_t used;
+	ptrdiff_t found;
+
+	if (search(m, p, n < CHUNK ? n : CHUNK, &used, &found, e) < 0)
+		return -1;
+	if ((found >= 0 ? (size_t)found : m->searched) > m->start + VALUE_MAX)
+		return err_param(e, ERR_INVALID_PARAMETER, m->shown, "a longer text", "at most 65536 bytes",
+				 "the part '%s' is neither .npy nor .safetensors, and too long for a parameter",
+				 m->shown);
+	if (found >= 0 && end_text(m, (size_t)found, e) < 0)
+		return -1;
+	return (ptrdiff_t)used;
+}
+
+static ptrdiff_t
+in_json(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
+{
+	size_t used;
+	ptrdiff_t found;
+
+	if (search(m, p, n < VALUE_MAX ? n : VALUE_MAX, &used, &found, e) < 0)
+		return -1;
+	size_t end = found >= 0 ? (size_t)found : m->searched;
+	if (end > m->start && add_json(m, m->buf + m->start, end - m->start, e) < 0)
+		return -1;
+	if (found >= 0)
+		return end_json(m, e) < 0 ? -1 : (ptrdiff_t)used;
+	if (end > m->start) {
+		memmove(m->buf, m->buf + end, m->len - end);
+		m->len -= end;
+		m->start = m->searched = 0;
+	}
+	return (ptrdiff_t)used;
+}
+
+static ptrdiff_t
+after_file(struct multipart *m, const unsigned char *p, struct err *e)
+{
+	if (*p != (unsigned char)m->delimiter[m->len])
+		return err_input(e, ERR_MALFORMED_BODY, m->shown, "more", "the boundary",
+				 "the file in the part '%s' goes on after the data its header tells of", m->shown);
+	if (++m->len == m->delimiter_len)
+		end_part(m);
+	return 1;
+}
+
+static int
+multipart_feed(struct decoder *d, const unsigned char *p, size_t n, struct err *e)
+{
+	struct multipart *m = (struct multipart *)d;
+
+	while (n > 0) {
+		ptrdiff_t used = -1;
+		switch (m->state) {
+		case IN_PREAMBLE:
+			used = in_preamble(m, p, n, e);
+			break;
+		case AFTER_DELIMITER:
+			used = after_delimiter(m, p, e);
+			break;
+		case IN_HEADERS:
+			used = in_headers(m, p, n, e);
+			break;
+		case IN_CONTENT:
+			used = in_content(m, p, n, e);
+			break;
+		case IN_TEXT:
+			used = in_text(m, p, n, e);
+			break;
+		case IN_JSON:
+			used = in_json(m, p, n, e);
+			break;
+		case IN_FILE:
+			used = add_file(m, p, n, e);
+			break;
+		case AFTER_FILE:
+			used = after_file(m, p, e);
+			break;
+		case IN_EPILOGUE:
+			m->ignored += n;
+			if (m->ignored > IGNORED_MAX)
+				return bad_body(e, "more than 65536 bytes follow the last boundary");
+			return 0;
+		}
+		if (used < 0)
+			return -1;
+		p += used;
+		n -= (size_t)used;
+	}
+	return 0;
+}
+
+static size_t
+multipart_window(struct decoder *d, unsigned char **dst)
+{
+	struct multipart *m = (struct multipart *)d;
+
+	return m->state == IN_FILE ? m->file->ops->window(m->file, dst) : 0;
+}
+
+static int
+multipart_advance(struct decoder *d, size_t n, struct err *e)
+{
+	struct multipart *m = (struct multipart *)d;
+
+	return m->file->ops->advance(m->file, n, e) < 0 ? -1 : end_file(m, e);
+}
+
+static int
+multipart_finish(struct decoder *d, struct err *e)
+{
+	struct multipart *m = (struct multipart *)d;
+
+	if (m->state == IN_FILE)
+		return m->file->ops->finish(m->file, e);
+	if (m->state == IN_PREAMBLE)
+		return bad_body(e, "it does not hold the boundary that its Content-Type names (lines end with CR LF)");
+	if (m->state != IN_EPILOGUE)
+		return bad_body(e, "it ends without its last boundary");
+	for (int i = 0; i < m->n_json; i++)
+		if (m->json[i]->ops->finish(m->json[i], e) < 0)
+			return -1;
+	return 0;
+}
+
+static uint64_t
+multipart_pending(const struct decoder *d)
+{
+	const struct multipart *m = (const struct multipart *)d;
+	uint64_t n = 0;
+
+	for (int i = 0; i < m->n_json; i++)
+		if (m->json[i]->ops->pending)
+			n += m->json[i]->ops->pending(m->json[i]);
+	return n;
+}
+
+static void
+multipart_free(struct decoder *d)
+{
+	struct multipart *m = (struct multipart *)d;
+
+	decoder_free(&m->file);
+	for (int i = 0; i < m->n_json; i++)
+		decoder_free(&m->json[i]);
+	free(m->buf);
+	free(m);
+}
+
+static const struct decoder_ops multipart_ops = {
+	.name = "multipart",
+	.feed = multipart_feed,
+	.window = multipart_window,
+	.advance = multipart_advance,
+	.finish = multipart_finish,
+	.pending = multipart_pending,
+	.free = multipart_free,
+};
+
+struct decoder *
+decoder_multipart_new(struct intake *in, const char *boundary, size_t len)
+{
+	struct multipart *m = calloc(1, sizeof(*m));
+
+	assert(len >= 1 && len <= BOUNDARY_MAX);
+	if (!m)
+		return NULL;
+	m->d.ops = &multipart_ops;
+	m->d.in = in;
+	memcpy(m->delimiter, "\r\n--", 4);
+	memcpy(m->delimiter + 4, boundary, len);
+	m->delimiter_len = 4 + len;
+	if (begin_search(m, IN_PREAMBLE, NULL) < 0) {
+		multipart_free(&m->d);
+		return NULL;
+	}
+	return &m->d;
+}
+
+void
+decoder_free(struct decoder **d)
+{
+	if (*d)
+		(*d)->ops->free(*d);
+	*d = NULL;
+}

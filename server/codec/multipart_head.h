@@ -1,0 +1,21 @@
+/* multipart_head.h: the header fields of one part of a multipart/form-data body. For decode_multipart.c only. */
+#ifndef AITERD_MULTIPART_HEAD_H
+#define AITERD_MULTIPART_HEAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "err.h"
+
+struct multipart_head {
+	char name[129];
+	char filename[129]; /* cut where longer: for messages */
+	bool has_filename;
+	bool npy;	  /* the filename says so */
+	bool safetensors; /* the filename or the part's Content-Type says so */
+};
+
+/* `text`: whole lines, each ending with CR LF, `len` bytes, without the blank line. `part`: its number, for messages. */
+int multipart_head_parse(struct multipart_head *h, const char *text, size_t len, int part, struct err *e);
+
+#endif

@@ -1,0 +1,669 @@
+/*
+ * conn.c: the receive side of client connections: strict heads, bodies straight into tensors. See conn.h.
+ *
+ * recv() below takes the C library's place for libmicrohttpd, which is linked dynamically and so resolves the
+ * name in this program first. Should that ever not hold (a static or a differently built libmicrohttpd), no head is
+ * marked as checked and http.c refuses every request: it fails closed.
+ */
+#include "front/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "front/problem.h"
+#include "front/request.h"
+#include "log.h"
+
+#define LINGER_NS 2000000000u
+#define DRAIN_MAX (1024 * 1024) /* of a failed request's body, before the connection is given up instead */
+#define RECV_MAX (4 * 1024 * 1024)
+#define TURN_MAX (16 * 1024 * 1024) /* bytes of one body before other connections get their turn */
+#define WINDOW_MIN (16 * 1024)	    /* smaller windows are not worth a system call of their own */
+#define RATE_GRACE_NS 10000000000u
+
+static _Atomic(struct conn *) * table;
+static size_t table_size;
+
+int
+conn_setup(struct err *e)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == -1)
+		return err_set(e, ERR_INTERNAL, "getrlimit: %s", strerror(errno));
+	rl.rlim_cur = rl.rlim_max < 1048576 ? rl.rlim_max : 1048576;
+	if (setrlimit(RLIMIT_NOFILE, &rl) == -1)
+		return err_set(e, ERR_INTERNAL, "setrlimit: %s", strerror(errno));
+	table_size = rl.rlim_cur;
+	table = calloc(table_size, sizeof(*table));
+	if (table == NULL)
+		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for %zu connections", table_size);
+	return 0;
+}
+
+struct conn *
+conn_find(int fd)
+{
+	return fd >= 0 && (size_t)fd < table_size ? atomic_load_explicit(&table[fd], memory_order_acquire) : NULL;
+}
+
+static void conn_ready(struct loop_source *s, uint32_t events);
+
+struct conn *
+conn_new(struct loop *l, int fd)
+{
+	struct conn *c;
+
+	if (fd < 0 || (size_t)fd >= table_size || (c = calloc(1, sizeof(*c))) == NULL)
+		return NULL;
+	c->source.ready = conn_ready;
+	c->loop = l;
+	c->fd = fd;
+	c->next = l->conns;
+	if (l->conns != NULL)
+		l->conns->prev = c;
+	l->conns = c;
+	atomic_fetch_add(&l->svc->connections, 1);
+	atomic_store_explicit(&table[fd], c, memory_order_release);
+	return c;
+}
+
+static void
+unwatch(struct conn *c)
+{
+	if (c->watched)
+		loop_unwatch(c->loop, c->fd);
+	c->watched = false;
+}
+
+void
+conn_free(struct conn **cp)
+{
+	struct conn *c = *cp;
+
+	if (c == NULL)
+		return;
+	*cp = NULL;
+	unwatch(c);
+	atomic_store_explicit(&table[c->fd], NULL, memory_order_release);
+	atomic_fetch_sub(&c->loop->svc->connections, 1);
+	if (c->prev != NULL)
+		c->prev->next = c->next;
+	else
+		c->loop->conns = c->next;
+	if (c->next != NULL)
+		c->next->prev = c->prev;
+	free(c->buf);
+	free(c->target);
+	free(c);
+}
+
+/* Keep bytes for later: behind what is kept already. */
+static int
+stash(struct conn *c, const void *p, size_t n)
+{
+	size_t cap;
+	char *buf;
+
+	if (n == 0)
+		return 0;
+	if (c->start == c->len)
+		c->start = c->len = 0;
+	if (c->cap - c->len < n && c->start > 0) {
+		memmove(c->buf, c->buf + c->start, c->len - c->start);
+		c->len -= c->start;
+		c->start = 0;
+	}
+	if (c->cap - c->len < n) {
+		for (cap = c->cap != 0 ? c->cap : 4096; cap - c->len < n; cap *= 2)
+			;
+		if ((buf = realloc(c->buf, cap)) == NULL)
+			return -1;
+		c->buf = buf;
+		c->cap = cap;
+	}
+	memcpy(c->buf + c->len, p, n);
+	c->len += n;
+	return 0;
+}
+
+static ssize_t
+socket_read(struct conn *c, void *p, size_t n)
+{
+	ssize_t r;
+
+	do
+		r = recvfrom(c->fd, p, n, MSG_DONTWAIT, NULL, NULL);
+	while (r == -1 && errno == EINTR);
+	return r;
+}
+
+/* ---------------------------------------------------------------- heads */
+
+/* Copy what was parsed for the request, and blank the framing fields' names for libmicrohttpd. */
+static int
+head_accept(struct conn *c, char *head)
+{
+	const struct http_head *h = &c->head;
+	size_t n = h->method_len < sizeof(c->method) ? h->method_len : sizeof(c->method) - 1;
+	int i;
+
+	memcpy(c->method, head, n);
+	c->method[n] = '\0';
+	if (c->target_cap < h->target_len + 1) {
+		free(c->target);
+		c->target_cap = 0;
+		if ((c->target = malloc(h->target_len + 1)) == NULL)
+			return -1;
+		c->target_cap = h->target_len + 1;
+	}
+	memcpy(c->target, head + h->target, h->target_len);
+	c->target[h->target_len] = '\0';
+	for (i = 0; i < h->n_framing; i++)
+		head[h->framing[i]] = '~';
+	c->state = CONN_GIVEN;
+	c->given = 0;
+	c->scanned = 0;
+	c->head_ns = 0;
+	c->body_left = h->has_length ? h->content_length : 0;
+	c->body_bytes = c->discarded = 0;
+	c->discard = false;
+	c->continue_owed = h->expect_continue;
+	if (h->chunked)
+		http_chunked_init(&c->chunked);
+	return 0;
+}
+
+static ssize_t
+would_block(void)
+{
+	errno = EAGAIN;
+	return -1;
+}
+
+static ssize_t
+head_refuse(struct conn *c, const struct err *e)
+{
+	struct text t;
+
+	text_init(&t, 64 * 1024);
+	problem_raw(&t, c->loop->svc, e, NULL, false);
+	log_debug("refused a request head: %s", e->msg);
+	conn_refuse(c, t.p, t.len, NULL);
+	text_fini(&t);
+	return would_block();
+}
+
+/* Give libmicrohttpd the next part of an accepted head, which lies at the start of the stash. */
+static ssize_t
+head_give(struct conn *c, void *buf, size_t len)
+{
+	size_t n = c->head.length - c->given;
+
+	if (n == 0)
+		return would_block();
+	if (n > len)
+		n = len;
+	memcpy(buf, c->buf + c->start, n);
+	c->start += n;
+	c->given += n;
+	return (ssize_t)n;
+}
+
+/* An empty line before a request line is dropped, as RFC 9112 2.2 asks. */
+static size_t
+skip_empty_line(const char *p, size_t n)
+{
+	return n >= 2 && p[0] == '\r' && p[1] == '\n' ? 2 : 0;
+}
+
+static ssize_t
+head_recv(struct conn *c, void *buf, size_t len)
+{
+	struct service *svc = c->loop->svc;
+	struct http_limits limits = {(uint32_t)svc->opt->max_head, (uint32_t)svc->opt->max_head_fields,
+				     (uint32_t)svc->opt->max_target};
+	char *scratch = (char *)c->loop->scratch;
+	struct err e = {0};
+	ssize_t n;
+	size_t skip;
+	int r;
+
+	for (;;) {
+		if (c->start < c->len) {
+			if (c->scanned == 0)
+				c->start += skip_empty_line(c->buf + c->start, c->len - c->start);
+			r = c->start == c->len ? 0
+					       : http_head_parse(c->buf + c->start, c->len - c->start, &limits,
+								 &c->scanned, &c->head, &e);
+			if (r == -1)
+				return head_refuse(c, &e);
+			if (r == 1) {
+				if (head_accept(c, c->buf + c->start) == -1)
+					return -1;
+				return head_give(c, buf, len);
+			}
+			if (c->head_ns == 0 && c->start < c->len)
+				c->head_ns = clock_ns();
+		}
+		n = socket_read(c, scratch, LOOP_SCRATCH);
+		if (n <= 0)
+			return n;
+		if (c->start < c->len) {
+			if (stash(c, scratch, (size_t)n) == -1)
+				return -1;
+			continue;
+		}
+		/* The common case: a whole head at once, passed on without being kept. */
+		skip = skip_empty_line(scratch, (size_t)n);
+		c->scanned = 0;
+		r = skip == (size_t)n ? 0
+				      : http_head_parse(scratch + skip, (size_t)n - skip, &limits, &c->scanned,
+							&c->head, &e);
+		if (r == -1)
+			return head_refuse(c, &e);
+		if (r == 1 && c->head.length <= len) {
+			if (head_accept(c, scratch + skip) == -1)
+				return -1;
+			memcpy(buf, scratch + skip, c->head.length);
+			c->given = c->head.length;
+			skip += c->head.length;
+			if (stash(c, scratch + skip, (size_t)n - skip) == -1)
+				return -1;
+			return (ssize_t)c->head.length;
+		}
+		c->scanned = 0;
+		if (stash(c, scratch + skip, (size_t)n - skip) == -1)
+			return -1;
+	}
+}
+
+static ssize_t
+linger_drain(struct conn *c)
+{
+	ssize_t n;
+
+	c->start = c->len = 0;
+	while ((n = socket_read(c, c->loop->scratch, LOOP_SCRATCH)) > 0)
+		;
+	return n;
+}
+
+/* libmicrohttpd's recv: see the top of this file. */
+ssize_t recv(int fd, void *buf, size_t len, int flags);
+
+ssize_t
+recv(int fd, void *buf, size_t len, int flags)
+{
+	struct conn *c = conn_find(fd);
+
+	if (c == NULL)
+		return recvfrom(fd, buf, len, flags, NULL, NULL);
+	switch (c->state) {
+	case CONN_HEAD:
+		return head_recv(c, buf, len);
+	case CONN_GIVEN:
+		return head_give(c, buf, len);
+	case CONN_LINGER:
+		return linger_drain(c);
+	case CONN_BODY:
+	case CONN_HANDLED:
+		break;
+	}
+	return would_block();
+}
+
+bool
+conn_pipelined(const struct conn *c)
+{
+	return c->start < c->len;
+}
+
+void
+conn_request_end(struct conn *c)
+{
+	unwatch(c);
+	c->req = NULL;
+	if (c->state != CONN_LINGER)
+		c->state = CONN_HEAD;
+	/* A long body's leftovers are gone; do not keep a large buffer for an idle connection. */
+	if (c->start == c->len && c->cap > 16384) {
+		free(c->buf);
+		c->buf = NULL;
+		c->start = c->len = c->cap = 0;
+	}
+}
+
+bool
+conn_client_gone(struct conn *c)
+{
+	char b;
+	ssize_t n;
+
+	if (c->start < c->len) /* it has sent more requests: reading ahead would be needed to know */
+		return false;
+	n = recvfrom(c->fd, &b, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	return n == 0 || (n == -1 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+void
+conn_refuse(struct conn *c, const char *text, size_t len, struct request *req)
+{
+	/* An error's text is far smaller than a fresh socket's buffer: what does not fit is given up. */
+	if (send(c->fd, text, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len)
+		log_debug("an error reply could not be sent whole");
+	shutdown(c->fd, SHUT_WR);
+	c->state = CONN_LINGER;
+	c->linger_until_ns = clock_ns() + LINGER_NS;
+	c->req = req;
+	c->start = c->len = 0;
+	if (req != NULL && !c->watched)
+		c->watched = loop_watch(c->loop, c->fd, &c->source, EPOLLIN | EPOLLRDHUP) == 0;
+}
+
+/* ---------------------------------------------------------------- bodies */
+
+bool
+conn_has_body(const struct conn *c)
+{
+	return c->head.chunked || (c->head.has_length && c->head.content_length > 0);
+}
+
+enum pump { PUMP_WAIT, PUMP_END, PUMP_FAILED, PUMP_GONE };
+
+/* n payload bytes at p. */
+static enum pump
+body_feed(struct conn *c, const unsigned char *p, size_t n)
+{
+	c->body_bytes += n;
+	if (!c->discard) {
+		if (request_body_feed(c->req, p, n) == 0)
+			return PUMP_WAIT;
+		if (c->head.has_length && c->body_left > DRAIN_MAX)
+			return PUMP_FAILED;
+		c->discard = true;
+	} else {
+		c->discarded += n;
+	}
+	return c->discarded > DRAIN_MAX ? PUMP_FAILED : PUMP_WAIT;
+}
+
+/* n bytes came through the window. */
+static enum pump
+body_advance(struct conn *c, size_t n)
+{
+	c->body_bytes += n;
+	if (request_body_advance(c->req, n) == 0)
+		return PUMP_WAIT;
+	c->discard = true;
+	return c->head.has_length && c->body_left > DRAIN_MAX ? PUMP_FAILED : PUMP_WAIT;
+}
+
+/* Framed bytes of a chunked body; what lies behind its end is kept for the next request. */
+static enum pump
+chunked_feed(struct conn *c, const char *p, size_t n, bool from_stash)
+{
+	struct err e = {0};
+	const char *payload;
+	size_t payload_len;
+	enum pump r;
+	long used;
+
+	while (n > 0 && !c->chunked.done) {
+		used = http_chunked_next(&c->chunked, p, n, &payload, &payload_len, &e);
+		if (used == -1) {
+			request_body_error(c->req, &e);
+			return PUMP_FAILED;
+		}
+		if (from_stash)
+			c->start += (size_t)used;
+		p += used;
+		n -= (size_t)used;
+		if (payload_len > 0 && (r = body_feed(c, (const unsigned char *)payload, payload_len)) != PUMP_WAIT)
+			return r;
+	}
+	if (!from_stash && n > 0 && stash(c, p, n) == -1)
+		return PUMP_GONE;
+	return PUMP_WAIT;
+}
+
+static bool
+body_ended(const struct conn *c)
+{
+	return c->head.chunked ? c->chunked.done : c->body_left == 0;
+}
+
+static enum pump
+read_result(const struct conn *c, ssize_t n)
+{
+	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return PUMP_WAIT;
+	return body_ended(c) ? PUMP_END : PUMP_GONE;
+}
+
+static size_t
+least(uint64_t a, uint64_t b)
+{
+	return (size_t)(a < b ? a : b);
+}
+
+static enum pump
+pump(struct conn *c)
+{
+	unsigned char *scratch = c->loop->scratch, *dst;
+	uint64_t turn = 0, left;
+	size_t n, w;
+	ssize_t got;
+	enum pump r;
+
+	while (!body_ended(c)) {
+		if (c->start < c->len) { /* came along with the head */
+			n = c->len - c->start;
+			if (c->head.chunked) {
+				r = chunked_feed(c, c->buf + c->start, n, true);
+			} else {
+				n = least(n, c->body_left);
+				c->body_left -= n;
+				c->start += n;
+				r = body_feed(c, (unsigned char *)c->buf + c->start - n, n);
+			}
+			if (r != PUMP_WAIT)
+				return r;
+			continue;
+		}
+		if (turn >= TURN_MAX)
+			return PUMP_WAIT;
+		left = c->head.chunked ? http_chunked_window(&c->chunked) : c->body_left;
+		w = c->discard || left == 0 ? 0 : request_body_window(c->req, &dst);
+		if (w >= WINDOW_MIN || (w > 0 && w >= left)) {
+			n = least(least(w, left), RECV_MAX);
+			if ((got = socket_read(c, dst, n)) <= 0)
+				return read_result(c, got);
+			if (c->head.chunked)
+				http_chunked_take(&c->chunked, (uint64_t)got);
+			else
+				c->body_left -= (uint64_t)got;
+			r = body_advance(c, (size_t)got);
+		} else {
+			n = c->head.chunked ? LOOP_SCRATCH : least(c->body_left, LOOP_SCRATCH);
+			if ((got = socket_read(c, scratch, n)) <= 0)
+				return read_result(c, got);
+			if (c->head.chunked) {
+				r = chunked_feed(c, (char *)scratch, (size_t)got, false);
+			} else {
+				c->body_left -= (uint64_t)got;
+				r = body_feed(c, scratch, (size_t)got);
+			}
+		}
+		if (r != PUMP_WAIT)
+			return r;
+		turn += (uint64_t)got;
+		if ((size_t)got < n && !body_ended(c)) /* drained: let epoll say when there is more */
+			return PUMP_WAIT;
+	}
+	return PUMP_END;
+}
+
+static void
+pump_and_tell(struct conn *c)
+{
+	struct request *req = c->req;
+
+	switch (pump(c)) {
+	case PUMP_WAIT:
+		if (!c->watched && loop_watch(c->loop, c->fd, &c->source, EPOLLIN | EPOLLRDHUP) == 0)
+			c->watched = true;
+		return;
+	case PUMP_END:
+		unwatch(c);
+		c->state = CONN_HANDLED;
+		request_body_end(req);
+		return;
+	case PUMP_FAILED:
+		request_refuse(req);
+		return;
+	case PUMP_GONE:
+		unwatch(c);
+		c->state = CONN_HANDLED;
+		request_gone(req);
+		return;
+	}
+}
+
+static void
+conn_ready(struct loop_source *s, uint32_t events)
+{
+	struct conn *c = (struct conn *)s;
+	struct request *req = c->req;
+	ssize_t n;
+
+	(void)events;
+	if (c->state == CONN_BODY) {
+		pump_and_tell(c);
+	} else if (c->state == CONN_LINGER) {
+		n = linger_drain(c);
+		if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
+			unwatch(c);
+			c->req = NULL;
+			if (req != NULL)
+				request_gone(req);
+		}
+	} else {
+		unwatch(c);
+	}
+}
+
+void
+conn_body_start(struct conn *c, struct request *req)
+{
+	static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	assert(c->state == CONN_GIVEN);
+	c->req = req;
+	c->state = CONN_BODY;
+	c->body_ns = clock_ns();
+	if (c->continue_owed && conn_has_body(c) && c->start == c->len &&
+	    send(c->fd, go_on, sizeof(go_on) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) == -1)
+		log_debug("100 Continue could not be sent: %s", strerror(errno));
+	c->continue_owed = false;
+	pump_and_tell(c);
+}
+
+bool
+conn_body_discard(struct conn *c, struct request *req)
+{
+	if (c->continue_owed && c->start == c->len)
+		return false;
+	if (!c->head.chunked && c->body_left > DRAIN_MAX)
+		return false;
+	c->discard = true;
+	c->continue_owed = false;
+	conn_body_start(c, req);
+	return true;
+}
+
+/* ---------------------------------------------------------------- deadlines */
+
+static void
+sweep_head(struct conn *c, uint64_t now)
+{
+	double limit = c->loop->svc->opt->head_timeout;
+	struct err e = {0};
+
+	if (c->head_ns == 0 || now < c->head_ns || (double)(now - c->head_ns) < limit * 1e9)
+		return;
+	err_set(&e, ERR_REQUEST_TIMEOUT, "the request head was not complete %g s after its first byte", limit);
+	head_refuse(c, &e);
+}
+
+static void
+sweep_body(struct conn *c, uint64_t now)
+{
+	uint64_t rate = c->loop->svc->opt->min_body_rate, elapsed = now - c->body_ns;
+	struct err e = {0};
+
+	if (now < c->body_ns || elapsed < RATE_GRACE_NS || rate == 0 ||
+	    (double)c->body_bytes >= (double)rate * (double)elapsed / 1e9)
+		return;
+	err_set(&e, ERR_REQUEST_TIMEOUT,
+		"the body arrived too slowly: %llu bytes in %.1f s, at least %llu bytes/s are wanted",
+		(unsigned long long)c->body_bytes, (double)elapsed / 1e9, (unsigned long long)rate);
+	request_body_error(c->req, &e);
+	request_refuse(c->req);
+}
+
+void
+conn_sweep(struct loop *l, uint64_t now_ns)
+{
+	struct conn *c, *next;
+	struct request *req;
+
+	for (c = l->conns; c != NULL; c = next) {
+		next = c->next;
+		switch (c->state) {
+		case CONN_HEAD:
+			sweep_head(c, now_ns);
+			break;
+		case CONN_BODY:
+			sweep_body(c, now_ns);
+			break;
+		case CONN_HANDLED:
+			if (c->req != NULL && conn_client_gone(c))
+				request_gone(c->req);
+			break;
+		case CONN_LINGER:
+			if (now_ns < c->linger_until_ns)
+				break;
+			/* Ends it for libmicrohttpd too, which then closes. */
+			shutdown(c->fd, SHUT_RDWR);
+			unwatch(c);
+			req = c->req;
+			c->req = NULL;
+			if (req != NULL)
+				request_gone(req);
+			break;
+		case CONN_GIVEN:
+			break;
+		}
+	}
+}
+
+void
+conn_abandon_all(struct loop *l)
+{
+	struct conn *c;
+
+	for (c = l->conns; c != NULL; c = c->next) {
+		unwatch(c);
+		if (c->req != NULL)
+			request_gone(c->req);
+	}
+}

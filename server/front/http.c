@@ -1,0 +1,292 @@
+/*
+ * http.c: libmicrohttpd, one daemon per loop in external epoll mode, fed with connections that loop.c accepted.
+ * (Its internal threads stall when the number of ready connections is a multiple of 128, and its poll modes scan every
+ * connection; see server/README.md.) Everything here runs on the loop's thread.
+ */
+#include "front/http.h"
+
+#include <microhttpd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "front/conn.h"
+#include "front/problem.h"
+#include "front/request.h"
+#include "log.h"
+
+#define COPY_MAX (32 * 1024) /* replies up to this size leave as one block together with their head */
+
+struct http {
+	struct loop *loop;
+	struct MHD_Daemon *daemon;
+	int epfd;
+};
+
+static void daemon_says(void *cls, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
+
+static void
+daemon_says(void *cls, const char *fmt, va_list ap)
+{
+	char line[256];
+
+	(void)cls;
+	vsnprintf(line, sizeof(line), fmt, ap);
+	line[strcspn(line, "\n")] = '\0';
+	log_debug("libmicrohttpd: %s", line);
+}
+
+static void
+connection_notify(void *cls, struct MHD_Connection *mc, void **ctx, enum MHD_ConnectionNotificationCode code)
+{
+	struct http *h = cls;
+	const union MHD_ConnectionInfo *info;
+
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+		conn_free((struct conn **)ctx);
+		return;
+	}
+	info = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD);
+	*ctx = info == NULL ? NULL : conn_new(h->loop, info->connect_fd);
+}
+
+static void
+response_done(void *cls)
+{
+	request_unref(cls);
+}
+
+static bool
+add(struct MHD_Response *r, const char *name, const char *value)
+{
+	return value == NULL || MHD_add_response_header(r, name, value) == MHD_YES;
+}
+
+static bool
+add_headers(struct MHD_Response *r, const struct request *req)
+{
+	const struct reply *p = &req->reply;
+	char number[24];
+	bool ok = add(r, "X-Request-Id", req->id);
+
+	ok = ok && add(r, "Content-Type", p->body.content_type);
+	ok = ok && add(r, "Content-Encoding", p->encoding);
+	ok = ok && add(r, "Allow", p->allow);
+	ok = ok && add(r, "Aiterd-Stats", p->stats);
+	if (req->run != NULL)
+		ok = ok && add(r, "Vary", "Accept, Accept-Encoding");
+	if (p->timing[0] != '\0')
+		ok = ok && add(r, "Server-Timing", p->timing);
+	if (p->retry_after_s > 0) {
+		snprintf(number, sizeof(number), "%u", p->retry_after_s);
+		ok = ok && add(r, "Retry-After", number);
+	}
+	if (p->body.oip_header_len >= 0) {
+		snprintf(number, sizeof(number), "%lld", (long long)p->body.oip_header_len);
+		ok = ok && add(r, "Inference-Header-Content-Length", number);
+	}
+	if (p->close)
+		ok = ok && add(r, "Connection", "close");
+	return ok;
+}
+
+static struct MHD_Response *
+make_response(struct request *req)
+{
+	struct body *b = &req->reply.body;
+	struct MHD_IoVec iov[BODY_PIECES_MAX];
+	struct MHD_Response *r;
+	char *copy;
+	size_t at = 0;
+	int i;
+
+	if (b->n == 1 || b->bytes == 0) {
+		req->refs++;
+		r = MHD_create_response_from_buffer_with_free_callback_cls(
+			b->bytes, b->n == 0 ? NULL : (void *)(uintptr_t)b->pieces[0].p, response_done, req);
+	} else if (b->bytes <= COPY_MAX) {
+		if ((copy = malloc(b->bytes)) == NULL)
+			return NULL;
+		for (i = 0; i < b->n; i++) {
+			memcpy(copy + at, b->pieces[i].p, b->pieces[i].n);
+			at += b->pieces[i].n;
+		}
+		r = MHD_create_response_from_buffer_with_free_callback(b->bytes, copy, free);
+		if (r == NULL)
+			free(copy);
+		return r;
+	} else {
+		for (i = 0; i < b->n; i++) {
+			iov[i].iov_base = b->pieces[i].p;
+			iov[i].iov_len = b->pieces[i].n;
+		}
+		req->refs++;
+		r = MHD_create_response_from_iovec(iov, (unsigned)b->n, response_done, req);
+	}
+	if (r == NULL)
+		req->refs--;
+	return r;
+}
+
+static enum MHD_Result
+queue_reply(struct MHD_Connection *mc, struct request *req)
+{
+	struct MHD_Response *r = make_response(req);
+	enum MHD_Result ok;
+
+	if (r == NULL || !add_headers(r, req)) {
+		log_error("%s: no memory for a reply", req->id);
+		if (r != NULL)
+			MHD_destroy_response(r);
+		return MHD_NO;
+	}
+	ok = MHD_queue_response(mc, (unsigned)req->reply.status, r);
+	MHD_destroy_response(r);
+	return ok;
+}
+
+static enum MHD_Result
+handle(void *cls, struct MHD_Connection *mc, const char *url, const char *method, const char *version,
+       const char *upload, size_t *upload_size, void **ctx)
+{
+	struct request *req = *ctx;
+	const union MHD_ConnectionInfo *info;
+	struct conn *c;
+
+	(void)cls, (void)url, (void)method, (void)version, (void)upload;
+	if (req == NULL) {
+		info = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+		c = info == NULL ? NULL : info->socket_context;
+		if (c == NULL || c->state != CONN_GIVEN || c->given != c->head.length) {
+			log_error("a request reached libmicrohttpd unchecked: refused");
+			return MHD_NO;
+		}
+		*ctx = request_new(c, mc);
+		return *ctx == NULL ? MHD_NO : MHD_YES;
+	}
+	*upload_size = 0;
+	switch (request_turn(req)) {
+	case TURN_REPLY:
+		/* libmicrohttpd would wait for a socket event that pipelined bytes, already read, never cause;
+		 * after a resume it asks without one. */
+		if (!req->suspended && conn_pipelined(req->conn))
+			break;
+		return queue_reply(mc, req);
+	case TURN_GONE:
+		return MHD_NO;
+	case TURN_WAIT:
+		break;
+	}
+	req->suspended = true;
+	MHD_suspend_connection(mc);
+	if (req->ready)
+		http_resume(req);
+	return MHD_YES;
+}
+
+static void
+completed(void *cls, struct MHD_Connection *mc, void **ctx, enum MHD_RequestTerminationCode why)
+{
+	struct request *req = *ctx;
+
+	(void)cls, (void)mc, (void)why;
+	*ctx = NULL;
+	if (req != NULL)
+		request_end(req);
+}
+
+static size_t
+unescape_nothing(void *cls, struct MHD_Connection *mc, char *s)
+{
+	(void)cls, (void)mc;
+	return strlen(s);
+}
+
+struct http *
+http_new(struct loop *l, struct err *e)
+{
+	struct http *h = xcalloc(1, sizeof(*h));
+	const struct options *o = l->svc->opt;
+	/* Room for the head, its fields' table and the reply's head. It is cleared for every request. */
+	size_t memory = 2 * (size_t)o->max_head + 96 * (size_t)o->max_head_fields;
+	const union MHD_DaemonInfo *info;
+
+	if (memory < 32768)
+		memory = 32768;
+	h->loop = l;
+	h->daemon = MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+		handle, h, MHD_OPTION_EXTERNAL_LOGGER, daemon_says, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+		connection_notify, h, MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_UNESCAPE_CALLBACK,
+		unescape_nothing, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory, MHD_OPTION_CONNECTION_TIMEOUT,
+		(unsigned)(o->idle_timeout + 0.999), MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->connections + 1,
+		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+	if (h->daemon == NULL) {
+		err_set(e, ERR_INTERNAL, "libmicrohttpd could not be started");
+		free(h);
+		return NULL;
+	}
+	info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	h->epfd = info->epoll_fd;
+	return h;
+}
+
+void
+http_free(struct http **hp)
+{
+	struct http *h = *hp;
+
+	if (h == NULL)
+		return;
+	*hp = NULL;
+	MHD_stop_daemon(h->daemon);
+	free(h);
+}
+
+int
+http_fd(const struct http *h)
+{
+	return h->epfd;
+}
+
+void
+http_add(struct http *h, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	/* On failure it closes the socket itself. */
+	if (MHD_add_connection(h->daemon, fd, addr, len) != MHD_YES)
+		log_debug("a connection could not be taken");
+}
+
+void
+http_run(struct http *h)
+{
+	if (MHD_run(h->daemon) != MHD_YES)
+		log_error("libmicrohttpd's loop failed");
+}
+
+int
+http_timeout_ms(const struct http *h)
+{
+	MHD_UNSIGNED_LONG_LONG ms;
+
+	if (MHD_get_timeout(h->daemon, &ms) != MHD_YES)
+		return -1;
+	return ms > 60000 ? 60000 : (int)ms;
+}
+
+const char *
+http_header(const struct request *req, const char *name)
+{
+	return MHD_lookup_connection_value(req->mhd, MHD_HEADER_KIND, name);
+}
+
+void
+http_resume(struct request *req)
+{
+	MHD_resume_connection(req->mhd);
+	req->loop->http_ready = true;
+}

@@ -1,0 +1,61 @@
+/*
+ * link.h: one event loop's line to one device's worker: jobs out, results back, and what becomes of them when the
+ * worker dies. The job that was running fails with the worker's last words and is never tried again; jobs that
+ * were still queued go to the new worker once. One loop's thread only.
+ */
+#ifndef AITERD_LINK_H
+#define AITERD_LINK_H
+
+#include <stdbool.h>
+
+#include "arena.h"
+#include "msg.h"
+
+struct link;
+struct link_job;
+
+typedef void (*link_done_f)(struct link_job *job, const struct msg_done *done);
+
+struct link_job { /* owned by the caller, who keeps it until done was called */
+	struct msg_job msg; /* msg.m.id is set by link_submit */
+	link_done_f done;
+	void *cls;
+	/* link's own */
+	struct link_job *next, *prev;
+	uint64_t submitted_ns;
+	uint8_t state, tries;
+};
+
+struct link_config {
+	int loop;
+	unsigned device;
+	struct arena_pool *pool; /* to MAP slabs by number */
+	/* asks for the worker's death (supervisor_kill) when a running job is past its deadline */
+	void (*kill)(void *cls, unsigned device, uint32_t generation, const struct err *why);
+	void *cls;
+};
+
+struct link *link_new(const struct link_config *c);
+void link_free(struct link **l); /* fails what is left with ERR_DRAINING */
+
+/* Supervisor's news, brought to this thread. */
+void link_up(struct link *l, uint32_t generation, int sock, const struct worker_status *st);
+void link_gone(struct link *l, uint32_t generation, uint64_t running_loop, uint64_t running_id, const struct err *why);
+
+/* Always takes the job: while the worker is away it waits (until its deadline). done may be called from
+ * any later link_* call, never from inside link_submit. */
+void link_submit(struct link *l, struct link_job *job);
+/* The client is gone or out of time: if queued, it is taken out; done follows with ERR_CLIENT_GONE either way
+ * (for a running job when it ends: its memory is in use until then). */
+void link_cancel(struct link *l, struct link_job *job);
+
+/* For the loop's epoll: -1 while there is no worker. The fd changes only in link_up/link_gone/link_event. */
+int link_fd(const struct link *l);
+bool link_wants_write(const struct link *l);
+void link_event(struct link *l, bool readable, bool writable);
+/* Call about every 100 ms, and at link_next_deadline: ends jobs past their deadline. */
+void link_expire(struct link *l, uint64_t now_ns);
+
+unsigned link_queued(const struct link *l); /* jobs, running one included */
+
+#endif

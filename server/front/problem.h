@@ -1,0 +1,21 @@
+/* problem.h: errors as application/problem+json (RFC 9457), or as OIP's {"error": ...}. */
+#ifndef AITERD_PROBLEM_H
+#define AITERD_PROBLEM_H
+
+#include <stdbool.h>
+
+#include "err.h"
+#include "front/service.h"
+#include "text.h"
+
+/* The body alone. op and request_id may be NULL. */
+void problem_body(struct text *t, const struct err *e, const char *op, const char *request_id, bool oip);
+/* A whole reply, head and body, that closes the connection: for conn_refuse. request_id NULL: a new one. */
+void problem_raw(struct text *t, struct service *svc, const struct err *e, const char *request_id, bool oip);
+/* The documentation served at /problems/<slug>: 0, or -1 when there is no such problem. */
+int problem_page(struct text *t, const char *slug);
+/* A fresh request id, 16 hexadecimal digits. */
+void problem_request_id(struct service *svc, char out[17]);
+const char *problem_reason(int status);
+
+#endif

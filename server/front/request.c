@@ -1,0 +1,276 @@
+/* request.c: a request's life; see request.h. The steps themselves: request_{open,run,reply}.c. */
+#include "front/request.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "front/http.h"
+#include "front/problem.h"
+#include "front/routes.h"
+#include "log.h"
+
+/* A client's own id is echoed when it is harmless in a header and a log line. */
+static bool
+id_is_fine(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+=");
+
+	return n > 0 && n <= 64 && s[n] == '\0';
+}
+
+struct request *
+request_new(struct conn *c, void *mhd)
+{
+	struct request *req = calloc(1, sizeof(*req));
+	const char *id;
+
+	if (req == NULL)
+		return NULL;
+	req->loop = c->loop;
+	req->conn = c;
+	req->mhd = mhd;
+	req->refs = 1;
+	req->task.loop = c->loop;
+	req->t[T_BEGIN] = clock_ns();
+	req->reply.body.oip_header_len = -1;
+	id = http_header(req, "X-Request-Id");
+	if (id != NULL && id_is_fine(id))
+		memcpy(req->id, id, strlen(id) + 1);
+	else
+		problem_request_id(c->loop->svc, req->id);
+	return req;
+}
+
+static void
+compute_free(struct request *req)
+{
+	struct compute_request *run = req->run;
+	struct service *svc = req->loop->svc;
+
+	if (run == NULL)
+		return;
+	inflater_free(&run->inflater);
+	decoder_free(&run->decoder);
+	intake_fini(&run->in);
+	mem_fini(&run->mem);
+	text_fini(&run->hints);
+	if (run->counted)
+		atomic_fetch_sub(&svc->requests, 1);
+	free(run);
+	req->run = NULL;
+}
+
+void
+request_unref(struct request *req)
+{
+	if (--req->refs > 0)
+		return;
+	body_fini(&req->reply.body);
+	free(req->reply.stats);
+	compute_free(req);
+	free(req);
+}
+
+void
+request_end(struct request *req)
+{
+	log_debug("%s: %s %s -> %d", req->id, req->conn->method, req->conn->target, req->reply.status);
+	conn_request_end(req->conn);
+	request_unref(req);
+}
+
+/* ---------------------------------------------------------------- libmicrohttpd's turns */
+
+/* Copy the path (before '?') and find its route. */
+static int
+route(struct request *req, struct err *e)
+{
+	struct conn *c = req->conn;
+
+	req->head_only = strcmp(c->method, "HEAD") == 0;
+	return routes_find(req, c->method, c->target, e);
+}
+
+/* After an early error: drain a small body so that the connection lives on, give the connection up otherwise. */
+static void
+begin_failed(struct request *req)
+{
+	struct conn *c = req->conn;
+
+	if (!conn_has_body(c)) {
+		request_reply_error(req);
+		return;
+	}
+	req->discarding = true;
+	if (!conn_body_discard(c, req)) {
+		request_refuse(req);
+	}
+}
+
+static void
+request_begin(struct request *req)
+{
+	struct conn *c = req->conn;
+
+	if (route(req, &req->err) == -1) {
+		begin_failed(req);
+		return;
+	}
+	if (req->route->compute) {
+		if (request_open(req, &req->err) == -1) {
+			begin_failed(req);
+			return;
+		}
+		req->t[T_BODY] = clock_ns();
+		conn_body_start(c, req);
+		return;
+	}
+	/* The rest takes no body worth keeping; the index may come with one. */
+	if (conn_has_body(c)) {
+		req->discarding = true;
+		if (!conn_body_discard(c, req))
+			request_refuse(req);
+		return;
+	}
+	req->route->answer(req);
+	assert(req->ready);
+}
+
+enum request_turn
+request_turn(struct request *req)
+{
+	bool first = !req->suspended && !req->ready;
+
+	if (first) {
+		req->in_handler = true;
+		request_begin(req);
+		req->in_handler = false;
+	}
+	if (req->gone)
+		return TURN_GONE;
+	return req->ready ? TURN_REPLY : TURN_WAIT;
+}
+
+void
+request_ready(struct request *req)
+{
+	if (req->ready)
+		return;
+	req->ready = true;
+	if (req->suspended)
+		http_resume(req);
+}
+
+/* ---------------------------------------------------------------- conn.c's news */
+
+void
+request_body_error(struct request *req, const struct err *e)
+{
+	if (req->err.code == ERR_NONE)
+		req->err = *e;
+}
+
+int
+request_body_feed(struct request *req, const unsigned char *p, size_t n)
+{
+	struct compute_request *run = req->run;
+
+	if (req->err.code != ERR_NONE)
+		return -1;
+	run->bytes_in += n;
+	return inflater_feed(run->inflater, p, n, &req->err);
+}
+
+size_t
+request_body_window(struct request *req, unsigned char **dst)
+{
+	return inflater_window(req->run->inflater, dst);
+}
+
+int
+request_body_advance(struct request *req, size_t n)
+{
+	req->run->bytes_in += n;
+	return inflater_advance(req->run->inflater, n, &req->err);
+}
+
+void
+request_body_end(struct request *req)
+{
+	req->t[T_RECEIVED] = clock_ns();
+	if (req->err.code != ERR_NONE)
+		request_reply_error(req);
+	else if (req->route->compute)
+		request_run(req);
+	else
+		req->route->answer(req);
+}
+
+void
+request_refuse(struct request *req)
+{
+	struct text t;
+
+	if (req->err.code == ERR_NONE)
+		err_set(&req->err, ERR_TOO_LARGE, "%s takes no body of this size", req->conn->target);
+	text_init(&t, 64 * 1024);
+	problem_raw(&t, req->loop->svc, &req->err, req->id, req->oip);
+	req->reply.status = err_info(req->err.code)->status;
+	conn_refuse(req->conn, t.p, t.len, req);
+	text_fini(&t);
+}
+
+void
+request_gone(struct request *req)
+{
+	if (req->gone)
+		return;
+	req->gone = true;
+	if (req->run != NULL && req->run->submitted && !req->ready) {
+		/* The device may be writing into the request's memory: wait for its word. */
+		link_cancel(req->loop->links[req->run->device].link, &req->run->job);
+		req->loop->links[req->run->device].dirty = true;
+		return;
+	}
+	if (req->task.work == NULL)
+		request_ready(req);
+}
+
+/* ---------------------------------------------------------------- replies */
+
+void
+request_reply_text(struct request *req, int status, const char *content_type, struct text *t)
+{
+	struct body *b = &req->reply.body;
+
+	body_fini(b);
+	memset(b, 0, sizeof(*b));
+	b->oip_header_len = -1;
+	b->content_type = content_type;
+	b->bytes = t->failed ? 0 : t->len;
+	b->owned = text_take(t);
+	b->n = 1;
+	b->pieces[0].p = (unsigned char *)(b->owned != NULL ? b->owned : "");
+	b->pieces[0].n = (size_t)b->bytes;
+	req->reply.status = status;
+	request_ready(req);
+}
+
+void
+request_reply_error(struct request *req)
+{
+	const struct err *e = &req->err;
+	struct text t;
+
+	assert(e->code != ERR_NONE);
+	text_init(&t, 64 * 1024);
+	problem_body(&t, e, req->op != NULL ? req->op->name : NULL, req->id, req->oip);
+	req->reply.retry_after_s = e->retry_after_s;
+	req->reply.encoding = NULL;
+	if (e->code == ERR_DRAINING || e->code == ERR_MALFORMED_REQUEST)
+		req->reply.close = true;
+	request_reply_text(req, err_info(e->code)->status,
+			   req->oip ? "application/json" : "application/problem+json", &t);
+}

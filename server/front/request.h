@@ -1,0 +1,137 @@
+/*
+ * request.h: one HTTP request from its head to its reply's last byte. It owns everything that belongs to it:
+ * memory, decoders, the call, the reply. It lives on its connection's loop; helper threads get it for single steps.
+ *
+ *   request_begin()   head is there: route it; answer at once, or set up decoders and take the body
+ *   request_body_*()  conn.c brings the body
+ *   request_body_end()  decode what is left -> bind -> plan -> submit to the device     (request_run.c)
+ *   link's done         statistics -> encode                                            (request_reply.c)
+ *   request_ready()   libmicrohttpd sends the reply
+ *   request_end()     sent, or the client is gone: everything is freed, here and nowhere else
+ */
+#ifndef AITERD_REQUEST_H
+#define AITERD_REQUEST_H
+
+#include "codec/decoder.h"
+#include "codec/encode.h"
+#include "codec/intake.h"
+#include "front/conn.h"
+#include "front/helpers.h"
+#include "front/link.h"
+#include "front/loop.h"
+#include "ops/op.h"
+
+struct route;
+
+enum request_time { T_BEGIN, T_BODY, T_RECEIVED, T_DECODED, T_SUBMITTED, T_DONE, T_ENCODED, T_COUNT };
+
+/* Run options: operator parameters' companions, in the same namespace. See run_options.c for the table. */
+struct run_options {
+	uint32_t warmup, iters;
+	enum impl impl, baseline;
+	enum data_mode outputs;
+	bool dry_run, flush, base64;
+	double timeout_s;
+	const char *device; /* borrowed from the intake; "auto" */
+	const char *format; /* "" when not given */
+};
+
+struct reply {
+	int status;
+	struct body body;
+	const char *allow;	 /* 405 */
+	const char *encoding;	 /* Content-Encoding, NULL: none */
+	uint32_t retry_after_s;
+	bool close;
+	char *stats;		 /* one line of JSON, or NULL */
+	char timing[320];	 /* Server-Timing, or "" */
+};
+
+/* The compute part; made only for requests that run an operator. */
+struct compute_request {
+	struct mem mem;
+	struct intake in;
+	struct decoder *decoder;
+	struct inflater *inflater;
+	enum coding coding;
+	struct run_options run;
+	unsigned device;
+	struct link_job job;
+	struct msg_done done;
+	bool submitted, counted;
+	struct text hints; /* a JSON list */
+	uint64_t bytes_in, bytes_decoded;
+};
+
+struct request {
+	struct loop *loop;
+	struct conn *conn;
+	void *mhd; /* struct MHD_Connection */
+	const struct route *route;
+	char id[65];
+	char op_name[64]; /* from the path, may be of no operator */
+	const struct op *op;
+	uint32_t op_index;
+	bool oip;
+	bool head_only;	 /* HEAD */
+	bool in_handler; /* libmicrohttpd's handler is running: nothing is suspended yet */
+	bool suspended, ready, gone;
+	bool discarding; /* failed early; its body is being drained before the reply */
+	int refs;	 /* libmicrohttpd's request, and the response that points into our memory */
+	enum form form;	 /* the reply's */
+	bool npy_asked;	 /* by the Accept header: not ours to change */
+	enum coding reply_coding;
+	uint64_t t[T_COUNT];
+	struct helper_task task;
+	struct err err;
+	struct reply reply;
+	struct compute_request *run;
+};
+
+struct request *request_new(struct conn *c, void *mhd);
+/* Drop one reference. */
+void request_unref(struct request *req);
+/* The exchange is over (libmicrohttpd's completed callback). */
+void request_end(struct request *req);
+
+enum request_turn { TURN_WAIT, TURN_REPLY, TURN_GONE };
+
+/* From libmicrohttpd's handler: the first call begins the request, later ones fetch the reply. */
+enum request_turn request_turn(struct request *req);
+
+/* conn.c's news. feed and advance return -1 when the request has failed: the rest of the body does not matter. */
+int request_body_feed(struct request *req, const unsigned char *p, size_t n);
+size_t request_body_window(struct request *req, unsigned char **dst);
+int request_body_advance(struct request *req, size_t n);
+/* An error found outside (framing, deadline): the first one counts. */
+void request_body_error(struct request *req, const struct err *e);
+void request_body_end(struct request *req);
+/* It failed and the rest of its body is not worth reading: answer and close. */
+void request_refuse(struct request *req);
+/* The client is gone, or lingering has ended. */
+void request_gone(struct request *req);
+
+/* A reply of a given text; takes the buffer out of t. */
+void request_reply_text(struct request *req, int status, const char *content_type, struct text *t);
+/* The reply is req->err. */
+void request_reply_error(struct request *req);
+/* The reply is made. */
+void request_ready(struct request *req);
+
+/* request_intake.c: choose codings, forms and decoders from the head, before the body. */
+int request_open(struct request *req, struct err *e);
+
+/* request_run.c: body complete -> device. */
+void request_run(struct request *req);
+
+/* request_reply.c: device done -> reply. */
+void request_answer(struct request *req);
+/* The statistics object: with_encode adds timing_ms.encode and total, known only when the body is made. */
+void request_stats(const struct request *req, struct text *t, bool with_encode);
+
+/* run_options.c */
+const struct op_param *run_option_table(void);
+int run_option_find(const char *name, size_t len); /* index in the table, or -1 */
+int run_options_parse(struct run_options *o, const struct intake *in, const struct service *svc, struct err *e);
+
+#endif

@@ -1,0 +1,382 @@
+/*
+ * request_run.c: from a complete body to a job at a device: finish decoding, gather parameters, bind the call to the
+ * operator's rules, choose the device, reserve the outputs, submit. A dry run stops before the last step.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "front/request.h"
+#include "log.h"
+
+#define INLINE_MAX (256 * 1024) /* bytes of parsing or unshuffling that may be done on the loop */
+
+static void
+add_hint(void *cls, const char *hint)
+{
+	struct text *t = cls;
+
+	text_add(t, t->len > 0 ? "," : "[");
+	text_json(t, hint);
+}
+
+/* The operator's parameters into the call; run options were parsed already; what is neither is refused by name. */
+static int
+gather_params(struct request *req, struct op_call *c, struct err *e)
+{
+	const char *names[32];
+	const struct op_param *ro = run_option_table();
+	struct intake *in = &req->run->in;
+	size_t n_names = 0, len;
+	int i, k, r;
+
+	for (i = 0; ro[i].name != NULL && n_names < 32; i++)
+		names[n_names++] = ro[i].name;
+	for (i = 0; i < in->n_params; i++) {
+		const char *name = in->params[i].name, *value = in->params[i].value;
+
+		len = strlen(name);
+		if ((k = op_param_find(req->op, name, len)) >= 0) {
+			if (c->params[k].given)
+				return err_param(e, ERR_CONFLICTING_PARAMETER, name, value, req->op->params[k].name,
+						 "%s is another spelling of %s; give one of them", name,
+						 req->op->params[k].name);
+			if (op_value_parse(&req->op->params[k], value, strlen(value), &c->params[k], e) == -1)
+				return -1;
+			continue;
+		}
+		if (run_option_find(name, len) >= 0)
+			continue;
+		if ((r = op_refused_check(req->op, name, len, value, strlen(value), e)) == 1)
+			continue;
+		return r == -1 ? -1 : op_param_unknown(req->op, name, len, names, n_names, e);
+	}
+	return 0;
+}
+
+/* Naming an optional output (OIP "outputs") asks for it. */
+static int
+ask_outputs(struct request *req, struct op_call *c, struct err *e)
+{
+	struct intake *in = &req->run->in;
+	const struct op_tensor *t;
+	int i, k;
+
+	for (i = 0; i < in->n_outputs; i++) {
+		k = op_tensor_find(req->op, in->outputs[i].name, strlen(in->outputs[i].name));
+		if (k == -1 || req->op->tensors[k].role != OP_OUT)
+			return err_set(e, ERR_UNSUPPORTED_OUTPUT, "%s has no output '%s'", req->op->name,
+				       in->outputs[i].name);
+		t = &req->op->tensors[k];
+		if (t->asked == NULL)
+			continue;
+		k = op_param_find(req->op, t->asked, strlen(t->asked));
+		if (op_value_parse(&req->op->params[k], "true", 4, &c->params[k], e) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+gather(struct request *req, struct err *e)
+{
+	struct compute_request *run = req->run;
+	struct op_call *c = &run->job.msg.call;
+	struct intake *in = &run->in;
+	int i, k;
+
+	if (in->op_named[0] != '\0' && strcmp(in->op_named, req->op->name) != 0)
+		return err_param(e, ERR_CONFLICTING_PARAMETER, "op", in->op_named, req->op->name,
+				 "__metadata__.op is %s, but the request was sent to %s", in->op_named, req->op->name);
+	if (run_options_parse(&run->run, in, req->loop->svc, e) == -1)
+		return -1;
+	c->op = req->op_index;
+	if (gather_params(req, c, e) == -1 || ask_outputs(req, c, e) == -1)
+		return -1;
+	for (i = 0; i < in->n_tensors; i++) {
+		k = op_tensor_find(req->op, in->tensors[i].name, strlen(in->tensors[i].name));
+		if (k == -1 || req->op->tensors[k].role != OP_IN)
+			return op_input_unknown(req->op, in->tensors[i].name, strlen(in->tensors[i].name), e);
+		if (c->tensors[k].dtype != DT_NONE)
+			return err_input(e, ERR_MALFORMED_BODY, in->tensors[i].name, "twice", "once",
+					 "input %s was sent twice", in->tensors[i].name);
+		c->tensors[k] = in->tensors[i].t;
+	}
+	if (op_params_finish(req->op, c, e) == -1 || op_bind(req->op, c, e) == -1)
+		return -1;
+	if (req->op->check_data != NULL && req->op->check_data(c, e) == -1)
+		return -1;
+	if (req->op->hints != NULL)
+		req->op->hints(c, add_hint, &run->hints);
+	if (run->hints.len > 0)
+		text_add(&run->hints, "]");
+	return 0;
+}
+
+/* ---------------------------------------------------------------- devices */
+
+static const char *
+impls_text(uint32_t mask, char *buf, size_t size)
+{
+	size_t at = 0;
+	int i;
+
+	buf[0] = '\0';
+	for (i = 0; i < IMPL_COUNT && at < size; i++)
+		if ((mask & (1u << i)) != 0)
+			at += (size_t)snprintf(buf + at, size - at, "%s%s", at > 0 ? ", " : "", impl_name((enum impl)i));
+	return buf;
+}
+
+static bool
+state_usable(enum worker_state s)
+{
+	return s == W_READY || s == W_STARTING || s == W_DEAD;
+}
+
+/*
+ * auto: the first device in --device's order that has the implementation, the least busy of equals. reference is every
+ * device's last resort: the cpu worker that always runs has it.
+ */
+static int
+choose_device(struct request *req, struct err *e)
+{
+	struct compute_request *run = req->run;
+	struct service *svc = req->loop->svc;
+	const char *want = run->run.device;
+	unsigned n = supervisor_devices(svc->sup), i, best = n, load, best_load = 0;
+	struct device_state d;
+	uint32_t impl_bit = 1u << run->run.impl, mask;
+	char have[128] = "", ids[256] = "";
+	bool named = strcmp(want, "auto") != 0, known = false, away = false;
+
+	for (i = 0; i < n; i++) {
+		supervisor_device(svc->sup, i, &d);
+		snprintf(ids + strlen(ids), sizeof(ids) - strlen(ids), "%s%s", i > 0 ? ", " : "", d.id);
+		if (named && strcmp(want, d.id) != 0)
+			continue;
+		known = true;
+		/* Before its first HELLO a device's abilities are unknown: its kind tells enough to wait for it. */
+		mask = d.generation > 0 && d.info.impls[req->op_index] != 0 ? d.info.impls[req->op_index] : impl_bit;
+		if (run->run.baseline != IMPL_AUTO && (mask & (1u << run->run.baseline)) == 0)
+			mask = 0;
+		if ((mask & impl_bit) == 0) {
+			impls_text(mask, have, sizeof(have));
+			continue;
+		}
+		if (!state_usable(d.state)) {
+			away = true;
+			snprintf(have, sizeof(have), "%s is %s: %.80s", d.id, worker_state_name(d.state), d.obituary.msg);
+			continue;
+		}
+		load = link_queued(req->loop->links[i].link) + (d.running_since_ns != 0);
+		if (best == n || (load < best_load && !named)) {
+			best = i;
+			best_load = load;
+		}
+	}
+	if (!known)
+		return err_param(e, ERR_UNKNOWN_DEVICE, "device", want, ids, "there is no device '%s' here; there is %s", want,
+				 ids);
+	if (best == n && away)
+		return err_set(e, ERR_DEVICE_UNAVAILABLE, "no device can run this at the moment: %s", have);
+	if (best == n)
+		return err_param(e, ERR_UNAVAILABLE_IMPL, "impl", impl_name(run->run.impl), have,
+				 "%s has no %s implementation of %s%s; it has %s", named ? want : ids,
+				 impl_name(run->run.impl), req->op->name,
+				 run->run.baseline != IMPL_AUTO ? " with that baseline" : "", have);
+	run->device = best;
+	return 0;
+}
+
+/* ---------------------------------------------------------------- forms that depend on the outputs */
+
+static int
+outputs_made(const struct request *req)
+{
+	const struct op_call *c = &req->run->job.msg.call;
+	int i, n = 0;
+
+	for (i = 0; i < op_tensor_count(req->op); i++)
+		n += req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE;
+	return n;
+}
+
+static int
+settle_form(struct request *req, struct err *e)
+{
+	const char *format = req->run->run.format;
+	bool npy_fits = req->run->run.outputs == DATA_ALL && outputs_made(req) == 1;
+	char found[40];
+
+	if (req->oip)
+		return 0;
+	if (format != NULL)
+		req->form = strcmp(format, "npy") == 0		 ? FORM_NPY
+			    : strcmp(format, "safetensors") == 0 ? FORM_SAFETENSORS
+								 : FORM_JSON;
+	if (req->form != FORM_NPY || npy_fits)
+		return 0;
+	if (format == NULL && !req->npy_asked) {
+		req->form = FORM_SAFETENSORS;
+		return 0;
+	}
+	snprintf(found, sizeof(found), "%d outputs", outputs_made(req));
+	return err_param(e, ERR_NOT_ACCEPTABLE, "format", found, "safetensors or json",
+			 "npy holds exactly one output with its data; this reply has %s%s: ask for safetensors or json", found,
+			 req->run->run.outputs != DATA_ALL ? " without data" : "");
+}
+
+/* ---------------------------------------------------------------- the dry run */
+
+static void
+dry_run(struct request *req)
+{
+	struct compute_request *run = req->run;
+	const struct op_call *c = &run->job.msg.call;
+	struct device_state d;
+	const char *sep = "";
+	char shape[160];
+	struct text t;
+	int i;
+
+	supervisor_device(req->loop->svc->sup, run->device, &d);
+	text_init(&t, 64 * 1024);
+	text_add(&t, "{\"op\":");
+	text_json(&t, req->op->name);
+	text_add(&t, ",\"dry_run\":true,\"device\":");
+	text_json(&t, d.id);
+	text_add(&t, ",\"impl\":");
+	text_json(&t, impl_name(run->run.impl == IMPL_AUTO ? IMPL_OWN : run->run.impl));
+	text_add(&t, ",\"why_not_aiter\":");
+	if ((d.info.impls[req->op_index] & (1u << IMPL_AITER)) != 0)
+		text_add(&t, "null");
+	else
+		text_json(&t, "AITER's kernels are gfx942 machine code; this device has none for this operator");
+	text_add(&t, ",\"outputs\":{");
+	for (i = 0; i < op_tensor_count(req->op); i++) {
+		if (req->op->tensors[i].role != OP_OUT || c->tensors[i].dtype == DT_NONE)
+			continue;
+		text_add(&t, sep);
+		text_json(&t, req->op->tensors[i].name);
+		text_addf(&t, ":{\"dtype\":\"%s\",\"shape\":%s,\"bytes\":%llu}",
+			  dtype_info((enum dtype)c->tensors[i].dtype)->name,
+			  tensor_shape_text(&c->tensors[i], shape, sizeof(shape)),
+			  (unsigned long long)c->tensors[i].bytes);
+		sep = ",";
+	}
+	text_add(&t, "},\"flop\":");
+	text_number(&t, req->op->flop(c));
+	text_add(&t, ",\"bytes_moved\":");
+	text_number(&t, op_bytes_moved(c));
+	text_addf(&t, ",\"hints\":%s}", run->hints.len > 0 ? run->hints.p : "[]");
+	request_reply_text(req, 200, "application/json", &t);
+}
+
+/* ---------------------------------------------------------------- submit */
+
+static void
+job_done(struct link_job *job, const struct msg_done *done)
+{
+	struct request *req = job->cls;
+
+	atomic_fetch_sub(&req->loop->svc->queued, 1);
+	req->t[T_DONE] = clock_ns();
+	req->run->done = *done;
+	req->run->submitted = false;
+	if (req->gone) {
+		request_ready(req);
+		return;
+	}
+	request_answer(req);
+}
+
+static int
+submit(struct request *req, struct err *e)
+{
+	struct compute_request *run = req->run;
+	struct msg_job *m = &run->job.msg;
+	int i;
+
+	for (i = 0; i < op_tensor_count(req->op); i++)
+		if (req->op->tensors[i].role == OP_OUT && m->call.tensors[i].dtype != DT_NONE &&
+		    mem_tensor(&run->mem, &m->call.tensors[i], e) == -1)
+			return -1;
+	m->m.type = MSG_JOB;
+	m->m.length = sizeof(*m);
+	m->impl = run->run.impl;
+	m->baseline = run->run.baseline;
+	m->warmup = run->run.warmup;
+	m->iters = run->run.iters;
+	m->flush = run->run.flush;
+	req->t[T_SUBMITTED] = clock_ns();
+	m->deadline_ns = req->t[T_RECEIVED] + (uint64_t)(run->run.timeout_s * 1e9);
+	run->job.done = job_done;
+	run->job.cls = req;
+	run->submitted = true;
+	atomic_fetch_add(&req->loop->svc->queued, 1);
+	loop_submit(req->loop, run->device, &run->job);
+	return 0;
+}
+
+static void
+decoded(struct request *req)
+{
+	struct err *e = &req->err;
+
+	req->t[T_DECODED] = clock_ns();
+	if (e->code == ERR_NONE)
+		inflater_counts(req->run->inflater, &req->run->bytes_in, &req->run->bytes_decoded);
+	if (e->code == ERR_NONE && gather(req, e) == 0 && choose_device(req, e) == 0 && settle_form(req, e) == 0) {
+		if (req->run->run.dry_run) {
+			dry_run(req);
+			return;
+		}
+		if (submit(req, e) == 0)
+			return;
+	}
+	request_reply_error(req);
+}
+
+static void
+decode_work(struct helper_task *t)
+{
+	struct request *req = (struct request *)((char *)t - offsetof(struct request, task));
+	struct compute_request *run = req->run;
+
+	if (inflater_finish(run->inflater, &req->err) == 0 && intake_finish(&run->in, &req->err) == 0)
+		intake_unshuffle(&run->in, &req->err);
+}
+
+static void
+decode_done(struct helper_task *t)
+{
+	struct request *req = (struct request *)((char *)t - offsetof(struct request, task));
+
+	t->work = NULL;
+	if (req->gone)
+		request_ready(req);
+	else
+		decoded(req);
+}
+
+void
+request_run(struct request *req)
+{
+	struct compute_request *run = req->run;
+	struct decoder *d = run->decoder;
+	uint64_t cost = d->ops->pending != NULL ? d->ops->pending(d) : 0;
+
+	/* Which tensors are shuffled is known only once parameters are complete: any large body that names some. */
+	if (intake_param_find(&run->in, "shuffle") != NULL)
+		cost += run->bytes_in;
+	if (cost > INLINE_MAX) {
+		req->task.work = decode_work;
+		req->task.done = decode_done;
+		helpers_submit(req->loop->svc->helpers, &req->task);
+		return;
+	}
+	decode_work(&req->task);
+	decoded(req);
+}

@@ -1,0 +1,163 @@
+/* routes.c: the table of paths; see routes.h. api/openapi.yaml has the same list, and a test compares the two. */
+#include "front/routes.h"
+
+#include <string.h>
+
+#include "front/request.h"
+#include "front/v1.h"
+#include "front/v2.h"
+
+#define GET "GET, HEAD"
+#define POST "POST"
+
+const struct route routes[] = {
+	{GET, "/", false, false, v1_index, "This list"},
+	{GET, "/v1/info", false, false, v1_info, "Versions, devices, memory, what each device can run"},
+	{GET, "/v1/limits", false, false, v1_limits, "Every limit in force"},
+	{GET, "/v1/ops", false, false, v1_ops, "The operators"},
+	{GET, "/v1/ops/{op}", false, false, v1_op, "One operator: inputs, outputs, parameters, tolerances, an example"},
+	{POST, "/v1/ops/{op}", true, false, NULL, "Run it"},
+	{GET, "/problems/{slug}", false, false, v1_problem, "What a problem type means"},
+	{GET, "/v2", false, true, v2_server, "Open Inference Protocol: server metadata"},
+	{GET, "/v2/health/live", false, true, v2_live, "Open Inference Protocol: the server answers"},
+	{GET, "/v2/health/ready", false, true, v2_ready, "Open Inference Protocol: the server takes work"},
+	{GET, "/v2/models/stats", false, true, v2_all_stats, "Open Inference Protocol: statistics of all operators"},
+	{GET, "/v2/models/{op}", false, true, v2_model, "Open Inference Protocol: an operator's metadata"},
+	{GET, "/v2/models/{op}/ready", false, true, v2_model_ready, "Open Inference Protocol: the operator can run"},
+	{GET, "/v2/models/{op}/config", false, true, v2_config, "Open Inference Protocol: model configuration"},
+	{GET, "/v2/models/{op}/stats", false, true, v2_stats, "Open Inference Protocol: its statistics"},
+	{POST, "/v2/models/{op}/infer", true, true, NULL, "Open Inference Protocol: run it"},
+	{GET, "/v2/models/{op}/versions/{version}", false, true, v2_model, NULL},
+	{GET, "/v2/models/{op}/versions/{version}/ready", false, true, v2_model_ready, NULL},
+	{GET, "/v2/models/{op}/versions/{version}/config", false, true, v2_config, NULL},
+	{GET, "/v2/models/{op}/versions/{version}/stats", false, true, v2_stats, NULL},
+	{POST, "/v2/models/{op}/versions/{version}/infer", true, true, NULL, NULL},
+	{POST, "/v2/repository/index", false, true, v2_index, "Open Inference Protocol: the list of operators"},
+	{POST, "/v2/repository/models/{op}/load", false, true, v2_load, NULL},
+	{POST, "/v2/repository/models/{op}/unload", false, true, v2_load, NULL},
+	{NULL, NULL, false, false, NULL, NULL},
+};
+
+struct segment {
+	char text[64];
+	size_t len;
+};
+
+static int
+hex(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Percent-decode one segment; what does not fit cannot be a name of ours. */
+static void
+decode(const char *p, size_t n, struct segment *s)
+{
+	size_t i;
+	int hi, lo;
+
+	s->len = 0;
+	for (i = 0; i < n && s->len < sizeof(s->text) - 1; i++) {
+		if (p[i] == '%' && i + 2 < n && (hi = hex(p[i + 1])) >= 0 && (lo = hex(p[i + 2])) >= 0) {
+			s->text[s->len++] = (char)(hi * 16 + lo);
+			i += 2;
+		} else {
+			s->text[s->len++] = p[i];
+		}
+	}
+	s->text[s->len] = '\0';
+}
+
+/* Does the path fit the pattern? The first {name} is taken into `first`, the second into `second`. */
+static bool
+fits(const char *pattern, const char *path, size_t len, struct segment *first, struct segment *second)
+{
+	const char *end = path + len, *stop;
+	struct segment *take = first, one;
+	size_t n;
+
+	while (*pattern != '\0') {
+		if (path == end || *path != '/' || *pattern != '/')
+			return false;
+		path++;
+		pattern++;
+		stop = memchr(path, '/', (size_t)(end - path));
+		n = (size_t)((stop != NULL ? stop : end) - path);
+		if (*pattern == '{') {
+			if (n == 0)
+				return false;
+			decode(path, n, take);
+			take = second;
+			pattern = strchr(pattern, '}') + 1;
+		} else {
+			decode(path, n, &one);
+			if (strncmp(pattern, one.text, one.len) != 0 ||
+			    (pattern[one.len] != '/' && pattern[one.len] != '\0'))
+				return false;
+			pattern += one.len;
+		}
+		path += n;
+	}
+	return path == end;
+}
+
+static bool
+allows(const char *methods, const char *method)
+{
+	size_t n = strlen(method);
+	const char *p = strstr(methods, method);
+
+	return n > 0 && p != NULL && (p[n] == ',' || p[n] == '\0') && (p == methods || p[-1] == ' ');
+}
+
+static int
+find_op(struct request *req, const struct segment *name, const struct segment *version, struct err *e)
+{
+	memcpy(req->op_name, name->text, name->len + 1);
+	if (strstr(req->route->path, "{op}") == NULL)
+		return 0;
+	req->op = op_find(name->text, name->len, &req->op_index);
+	if (req->op == NULL && req->oip)
+		return err_set(e, ERR_UNKNOWN_OPERATOR, "Request for unknown model: '%s' is not found", name->text);
+	if (req->op == NULL)
+		return err_param(e, ERR_UNKNOWN_OPERATOR, "op", name->text, "a name from GET /v1/ops",
+				 "there is no operator '%s'; GET /v1/ops lists them", name->text);
+	if (version->len > 0 && strcmp(version->text, "1") != 0)
+		return err_set(e, ERR_UNKNOWN_OPERATOR,
+			       "Request for unknown model: '%s' version %s is not found; there is version 1", name->text,
+			       version->text);
+	return 0;
+}
+
+int
+routes_find(struct request *req, const char *method, const char *target, struct err *e)
+{
+	struct segment first = {.len = 0}, second = {.len = 0};
+	const struct route *r;
+	const char *slash;
+	size_t len;
+
+	/* absolute-form: http://host/path */
+	if (target[0] != '/' && (slash = strstr(target, "://")) != NULL) {
+		slash = strchr(slash + 3, '/');
+		target = slash != NULL ? slash : "/";
+	}
+	len = strcspn(target, "?");
+	req->oip = strncmp(target, "/v2", 3) == 0 && (target[3] == '/' || target[3] == '?' || target[3] == '\0');
+	if (len > 1 && target[len - 1] == '/') /* clients differ about "/v2/" */
+		len--;
+	for (r = routes; r->path != NULL; r++) {
+		if (r->path[1] == '\0' ? len != 1 || target[0] != '/' : !fits(r->path, target, len, &first, &second))
+			continue;
+		if (allows(r->methods, method)) {
+			req->route = r;
+			req->reply.allow = NULL;
+			return find_op(req, &first, &second, e);
+		}
+		req->reply.allow = req->reply.allow != NULL ? "GET, HEAD, POST" : r->methods;
+	}
+	if (req->reply.allow != NULL)
+		return err_param(e, ERR_METHOD_NOT_ALLOWED, "method", method, req->reply.allow, "%.*s takes %s, not %s",
+				 (int)len, target, req->reply.allow, method);
+	return err_set(e, ERR_NOT_FOUND, "nothing is served at %.200s; GET / lists what is", target);
+}

@@ -1,0 +1,133 @@
+/*
+ * run_options.c: the options of a run that belong to no operator. They share one namespace with the operator's
+ * parameters, and are parsed by the same code; the catalogue lists both.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "front/request.h"
+
+enum {
+	RO_IMPL, RO_DEVICE, RO_OUTPUTS, RO_WARMUP, RO_ITERS, RO_FLUSH, RO_BASELINE, RO_DRY_RUN, RO_TIMEOUT_MS, RO_FORMAT,
+	RO_JSON, RO_COUNT
+};
+
+static const struct op_param options[] = {
+	[RO_IMPL] = {.name = "impl", .type = OP_ENUM, .fallback = "auto", .choices = "auto|aiter|own|naive|reference",
+		     .help = "Which implementation: auto takes AITER's where it has one for this shape and dtype, else our own; "
+			     "naive is the unfused one, reference the float64 oracle."},
+	[RO_DEVICE] = {.name = "device", .type = OP_ENUM, .fallback = "auto", .choices = NULL,
+		       .help = "auto, or a device from GET /v1/info, such as cpu:0."},
+	[RO_OUTPUTS] = {.name = "outputs", .type = OP_ENUM, .fallback = "all", .choices = "all|none|digest",
+			.help = "What of the outputs comes back: their data, nothing, or SHA-256, min, max, mean and NaN count."},
+	[RO_WARMUP] = {.name = "warmup", .type = OP_INT, .fallback = "0", .min = 0, .max = 1e8,
+		       .help = "Untimed runs before the timed ones."},
+	[RO_ITERS] = {.name = "iters", .type = OP_INT, .fallback = "1", .min = 1, .max = 1e8,
+		      .help = "Timed runs; kernel_ms summarises them."},
+	[RO_FLUSH] = {.name = "flush", .type = OP_BOOL, .fallback = "false",
+		      .help = "Clear the device's caches before each timed run."},
+	[RO_BASELINE] = {.name = "baseline", .type = OP_ENUM, .fallback = "none", .choices = "none|naive",
+			 .help = "naive: also time the unfused implementation on the same device, and report the speed-up "
+				 "and the largest difference."},
+	[RO_DRY_RUN] = {.name = "dry_run", .type = OP_BOOL, .fallback = "false",
+			.help = "Check the request and say what would run and why, without running it."},
+	[RO_TIMEOUT_MS] = {.name = "timeout_ms", .type = OP_FLOAT, .fallback = NULL, .min = 1e-3, .max = 86400000,
+			   .help = "Milliseconds the request may take from its last byte to its result; the server's "
+				   "own limit (GET /v1/limits) stays."},
+	[RO_FORMAT] = {.name = "format", .type = OP_ENUM, .fallback = NULL, .choices = "npy|safetensors|json",
+		       .help = "The reply's form; before the Accept header."},
+	[RO_JSON] = {.name = "json", .type = OP_ENUM, .fallback = "list", .choices = "list|base64",
+		     .help = "In a JSON reply: tensors as lists of numbers, or base64 of their bytes."},
+	[RO_COUNT] = {.name = NULL},
+};
+
+const struct op_param *
+run_option_table(void)
+{
+	return options;
+}
+
+int
+run_option_find(const char *name, size_t len)
+{
+	int i;
+
+	for (i = 0; i < RO_COUNT; i++)
+		if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0)
+			return i;
+	return -1;
+}
+
+/* The option's value, or its default; v->given tells whether there is any. */
+static int
+get(const struct intake *in, int i, struct op_value *v, struct err *e)
+{
+	const char *text = intake_param_find(in, options[i].name);
+
+	memset(v, 0, sizeof(*v));
+	if (text == NULL)
+		text = options[i].fallback;
+	if (text == NULL)
+		return 0;
+	return op_value_parse(&options[i], text, strlen(text), v, e);
+}
+
+static int
+get_count(const struct intake *in, int i, const struct service *svc, uint32_t *out, struct err *e)
+{
+	struct op_value v;
+	char found[24], wanted[48];
+
+	if (get(in, i, &v, e) == -1)
+		return -1;
+	if (v.i[0] > svc->opt->max_iters) {
+		snprintf(found, sizeof(found), "%lld", (long long)v.i[0]);
+		snprintf(wanted, sizeof(wanted), "at most %lld (GET /v1/limits)", (long long)svc->opt->max_iters);
+		return err_param(e, ERR_INVALID_PARAMETER, options[i].name, found, wanted, "%s is %s; this server allows %s",
+				 options[i].name, found, wanted);
+	}
+	*out = (uint32_t)v.i[0];
+	return 0;
+}
+
+int
+run_options_parse(struct run_options *o, const struct intake *in, const struct service *svc, struct err *e)
+{
+	static const enum impl impls[] = {IMPL_AUTO, IMPL_AITER, IMPL_OWN, IMPL_NAIVE, IMPL_REFERENCE};
+	static const enum data_mode modes[] = {DATA_ALL, DATA_NONE, DATA_DIGEST};
+	struct op_value v;
+
+	memset(o, 0, sizeof(*o));
+	if (get_count(in, RO_WARMUP, svc, &o->warmup, e) == -1 || get_count(in, RO_ITERS, svc, &o->iters, e) == -1)
+		return -1;
+	if (get(in, RO_IMPL, &v, e) == -1)
+		return -1;
+	o->impl = impls[v.i[0]];
+	if (get(in, RO_OUTPUTS, &v, e) == -1)
+		return -1;
+	o->outputs = modes[v.i[0]];
+	if (get(in, RO_BASELINE, &v, e) == -1)
+		return -1;
+	o->baseline = v.i[0] == 1 ? IMPL_NAIVE : IMPL_AUTO;
+	if (get(in, RO_FLUSH, &v, e) == -1)
+		return -1;
+	o->flush = v.i[0] != 0;
+	if (get(in, RO_DRY_RUN, &v, e) == -1)
+		return -1;
+	o->dry_run = v.i[0] != 0;
+	if (get(in, RO_JSON, &v, e) == -1)
+		return -1;
+	o->base64 = v.i[0] == 1;
+	if (get(in, RO_TIMEOUT_MS, &v, e) == -1)
+		return -1;
+	o->timeout_s = svc->opt->timeout;
+	if (v.given && v.f / 1e3 < o->timeout_s)
+		o->timeout_s = v.f / 1e3;
+	if (get(in, RO_FORMAT, &v, e) == -1)
+		return -1;
+	o->format = intake_param_find(in, "format");
+	o->device = intake_param_find(in, "device");
+	if (o->device == NULL)
+		o->device = "auto";
+	return 0;
+}

@@ -1,0 +1,240 @@
+/*
+ * main.c: aiterd, the front. Reads like a table of contents: options, memory, workers, loops, serve, drain. The main
+ * thread is the workers' supervisor; connections live on the loops' threads (front/loop.c).
+ */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "clock.h"
+#include "front/conn.h"
+#include "front/helpers.h"
+#include "front/listen.h"
+#include "front/loop.h"
+#include "log.h"
+#include "options.h"
+
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+static struct service service;
+static volatile sig_atomic_t terms;
+
+static void
+on_term(int sig)
+{
+	int saved = errno;
+
+	(void)sig;
+	terms++;
+	supervisor_wake(service.sup);
+	errno = saved;
+}
+
+static void
+notify(const char *state)
+{
+#ifdef HAVE_SYSTEMD
+	sd_notify(0, state);
+#else
+	(void)state;
+#endif
+}
+
+bool
+service_ready(struct service *svc)
+{
+	struct device_state d;
+	unsigned i;
+
+	if (atomic_load(&svc->draining))
+		return false;
+	for (i = 0; i < supervisor_devices(svc->sup); i++) {
+		supervisor_device(svc->sup, i, &d);
+		if (d.state == W_READY)
+			return true;
+	}
+	return false;
+}
+
+static int
+cores(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static void
+setup_log(const struct options *o)
+{
+	static const char *const names[] = {"error", "warn", "info", "debug"};
+	int i;
+
+	for (i = 0; i < 4 && strcmp(o->log_level, names[i]) != 0; i++)
+		;
+	if (i == 4)
+		fatal("--log-level %s: give error, warn, info or debug", o->log_level);
+	if (strcmp(o->log_format, "text") != 0 && strcmp(o->log_format, "json") != 0)
+		fatal("--log-format %s: give text or json", o->log_format);
+	log_setup("aiterd", (enum log_level)i, strcmp(o->log_format, "json") == 0);
+}
+
+static void
+setup_signals(void)
+{
+	struct sigaction sa = {.sa_handler = on_term};
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static void
+start(struct service *svc, const struct options *o)
+{
+	struct err e = {0};
+	uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	struct supervisor_config sc = {.devices = o->device, .worker_dir = o->worker_dir[0] != '\0' ? o->worker_dir : NULL,
+				       .cpu_threads = (int)o->threads, .start_timeout_s = 60, .ping_s = 10};
+	int i;
+
+	svc->opt = o;
+	svc->started_ns = clock_ns();
+	svc->n_loops = o->loops > 0 ? (int)o->loops : cores() < 8 ? cores() : 8;
+	if (conn_setup(&e) == -1 || (svc->pool = arena_pool_new(o->arena > 0 ? o->arena : ram / 2, o->prefault, &e)) == NULL ||
+	    (svc->helpers = helpers_new(svc->n_loops, &e)) == NULL)
+		fatal("%s", e.msg);
+	for (i = 0; i < svc->n_loops; i++)
+		if ((svc->loops[i] = loop_new(svc, i, &e)) == NULL)
+			fatal("%s", e.msg);
+	sc.loops = svc->n_loops;
+	sc.pool = svc->pool;
+	sc.events.cls = svc;
+	sc.events.up = loop_link_up;
+	sc.events.gone = loop_link_gone;
+	if ((svc->sup = supervisor_new(&sc, &e)) == NULL)
+		fatal("%s", e.msg);
+}
+
+/* Until the first worker is up; none ever comes up: 1. */
+static int
+wait_for_devices(struct service *svc)
+{
+	struct device_state d;
+	unsigned i, n = supervisor_devices(svc->sup), hopeless;
+
+	while (!service_ready(svc) && terms == 0) {
+		supervisor_run(svc->sup, 1000);
+		for (i = hopeless = 0; i < n; i++) {
+			supervisor_device(svc->sup, i, &d);
+			hopeless += d.state == W_FAILED || d.state == W_LOST;
+		}
+		if (hopeless == n) {
+			supervisor_device(svc->sup, 0, &d);
+			log_error("no device could be started; %s: %s", d.id, d.obituary.msg);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* What runs finishes; a second signal or the time limit ends it. Returns the exit status. */
+static int
+drain(struct service *svc)
+{
+	uint64_t until = clock_ns() + (uint64_t)(svc->opt->drain_timeout * 1e9);
+
+	notify("STOPPING=1");
+	atomic_store(&svc->draining, true);
+	log_info("draining: %u requests are being worked on", atomic_load(&svc->requests));
+	while (atomic_load(&svc->requests) > 0) {
+		if (terms > 1 || clock_ns() >= until) {
+			log_warn("leaving with %u requests unfinished", atomic_load(&svc->requests));
+			return 1;
+		}
+		supervisor_run(svc->sup, 20);
+	}
+	return 0;
+}
+
+static void
+serve(struct service *svc)
+{
+	uint64_t next_trim = 0, now;
+
+	while (terms == 0) {
+		supervisor_run(svc->sup, 1000);
+		if ((now = clock_ns()) >= next_trim) {
+			arena_pool_trim(svc->pool, (unsigned)svc->opt->arena_idle);
+			next_trim = now + 1000000000u;
+		}
+	}
+}
+
+static void
+finish(struct service *svc)
+{
+	int i;
+
+	for (i = 0; i < svc->n_loops; i++)
+		loop_stop(svc->loops[i]);
+	for (i = 0; i < svc->n_loops; i++)
+		loop_join(svc->loops[i]);
+	listen_close(svc);
+	supervisor_free(&svc->sup);
+	for (i = 0; i < svc->n_loops; i++)
+		loop_free(&svc->loops[i]);
+	helpers_free(&svc->helpers);
+	arena_pool_free(&svc->pool);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options opt;
+	struct text lines;
+	struct err e = {0};
+	int i, status;
+
+	switch (options_parse(&opt, argc, argv, &e)) {
+	case OPTIONS_EXIT:
+		return 0;
+	case OPTIONS_BAD:
+		fprintf(stderr, "aiterd: %s\nTry aiterd --help.\n", e.msg);
+		return 2;
+	case OPTIONS_OK:
+		break;
+	}
+	setup_log(&opt);
+	start(&service, &opt);
+	setup_signals();
+	text_init(&lines, 64 * 1024);
+	if (listen_open(&service, &lines, &e) == -1)
+		fatal("%s", e.msg);
+	for (i = 0; i < service.n_loops; i++)
+		if (loop_start(service.loops[i], &e) == -1)
+			fatal("%s", e.msg);
+	if (wait_for_devices(&service) == -1) {
+		finish(&service);
+		text_fini(&lines);
+		return 1;
+	}
+	fputs(lines.p, stdout);
+	fflush(stdout);
+	text_fini(&lines);
+	notify("READY=1");
+	serve(&service);
+	status = drain(&service);
+	if (status == 0)
+		finish(&service);
+	log_info("bye");
+	return status;
+}

@@ -1,0 +1,133 @@
+/*
+ * msg.h: what front and worker say to each other.
+ *
+ * One SOCK_SEQPACKET socket pair per event loop and worker (fd 3 .. 3+loops-1 in the worker), plus one
+ * control socket to the supervisor (fd 3+loops). Every message is one packet of one fixed-size struct
+ * that begins with `struct msg`; both ends are the same build, which HELLO proves. Tensors never
+ * travel: they lie in arenas that both map, and MAP brings a slab's memfd (SCM_RIGHTS) once.
+ *
+ *   supervisor      worker            loop
+ *      |<---- HELLO ---|                |      control socket: who I am, what I can run
+ *      |----- PING --->|                |
+ *      |<---- PONG ----|                |
+ *      |               |<---- MAP ------|      + fd; before the first JOB that uses the slab
+ *      |               |<---- JOB ------|      several may be queued
+ *      |               |<---- CANCEL ---|      takes a queued job out; answered by DONE
+ *      |               |----- DONE ---->|
+ *
+ * The worker notes in its status page (shared memory, see struct worker_status) which job it is running,
+ * so that the front knows after a death which one must fail and which may go to the new worker.
+ * End of file on any socket means the other side is gone: the worker then leaves at once.
+ */
+#ifndef AITERD_MSG_H
+#define AITERD_MSG_H
+
+#include <stdatomic.h>
+
+#include "err.h"
+#include "ops/op.h"
+#include "tensor.h"
+
+#define MSG_VERSION 1
+#define MSG_OPS_MAX 32
+#define MSG_IMPL_MAX 112
+#define WORKER_FD_BASE 3
+
+enum msg_type { MSG_HELLO = 1, MSG_PING, MSG_PONG, MSG_MAP, MSG_UNMAP, MSG_JOB, MSG_CANCEL, MSG_DONE };
+
+struct msg {
+	uint32_t type;
+	uint32_t length; /* of the whole struct; a packet of another size is garbage */
+	uint64_t id;	 /* JOB, CANCEL, DONE: the job; PING, PONG: a number to echo */
+};
+
+/* Which implementations a device has, as bits. */
+enum impl { IMPL_AUTO, IMPL_AITER, IMPL_OWN, IMPL_NAIVE, IMPL_REFERENCE, IMPL_COUNT };
+const char *impl_name(enum impl impl);
+int impl_find(const char *name, size_t len); /* -1: unknown */
+
+struct device_info {
+	char kind[16];	   /* "cpu", "hip", "cuda", "emulated" */
+	char name[96];	   /* "AMD EPYC 9654", "AMD Instinct MI300X" */
+	char arch[32];	   /* "x86_64+avx512", "gfx942" */
+	char runtime[48];  /* "" for cpu; HIP, CUDA runtime version */
+	char driver[48];
+	uint32_t compute_units; /* cpu: threads used */
+	uint32_t clock_mhz;	/* 0: unknown */
+	uint64_t memory_total, memory_free; /* bytes; cpu: of the machine */
+	uint8_t timing_meaningless;	    /* emulated */
+	uint8_t reserved0[7];
+	uint32_t impls[MSG_OPS_MAX]; /* per operator of the table: 1 << enum impl */
+};
+
+struct msg_hello {
+	struct msg m;
+	uint32_t version;
+	uint32_t pid;
+	char build[64]; /* must equal the front's */
+	struct device_info device;
+};
+
+struct msg_map { /* + the memfd as SCM_RIGHTS; UNMAP without */
+	struct msg m;
+	uint32_t slab, generation;
+	uint64_t bytes;
+};
+
+struct msg_job {
+	struct msg m;
+	struct op_call call;
+	uint32_t impl;	   /* enum impl, not necessarily resolved */
+	uint32_t baseline; /* enum impl to time beside it (IMPL_NAIVE), or IMPL_AUTO for none */
+	uint32_t warmup, iters; /* iters >= 1 */
+	uint32_t flush;		/* clear the caches before each timed iteration */
+	uint32_t reserved0;
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
+};
+
+struct sample_stats {
+	uint32_t warmup, iters;
+	double min, median, mean, p95, max, stddev; /* milliseconds */
+};
+
+struct memory_stats { /* bytes */
+	uint64_t allocated_before, inputs, outputs, workspace, peak;
+	uint64_t device_free, device_total;
+};
+
+struct msg_done {
+	struct msg m;
+	struct err err; /* code ERR_NONE: it worked */
+	char impl[MSG_IMPL_MAX]; /* "cpu:avx512", "reference", "own:attn_fwd_f16_d64" */
+	struct sample_stats kernel;
+	char baseline_impl[MSG_IMPL_MAX]; /* "" : none was asked for */
+	struct sample_stats baseline;
+	double baseline_max_abs_diff; /* over all floating outputs; NaN when a side has a NaN the other lacks */
+	double upload_ms, download_ms; /* host to device and back; 0 on the cpu, where nothing moves */
+	double wait_ms;		       /* queued in the worker */
+	struct memory_stats memory;
+};
+
+/* The worker's status page: a memfd made by the supervisor, its fd is WORKER_FD_BASE + loops + 1. The
+ * front reads it only to tell which job was running at a death and since when. */
+struct worker_status {
+	_Atomic uint64_t running_loop; /* socket number + 1, 0: idle */
+	_Atomic uint64_t running_id;
+	_Atomic uint64_t running_since_ns; /* CLOCK_MONOTONIC */
+	_Atomic uint64_t finished;	   /* jobs, ever */
+	_Atomic uint64_t busy_ns;
+	_Atomic uint64_t allocated, peak; /* device memory now, and ever */
+};
+
+/* What a build is called: version and a checksum of the message layout. */
+const char *msg_build(void);
+
+/*
+ * Send or receive one message. `fd` (-1: none) goes along. Nonblocking sockets: msg_send returns 1 when it
+ * would block, 0 when sent, -1 when the peer is gone. msg_recv returns bytes, 0 at end of file, -1 with
+ * errno EAGAIN when nothing is there, -1 with EPROTO on a packet that is no message of ours.
+ */
+int msg_send(int sock, const void *m, size_t len, int fd);
+int msg_recv(int sock, void *buf, size_t size, int *fd);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * compute.h: what an operator's implementation gets in a worker: threads, counted scratch memory,
+ * and a place to say which variant ran. One per worker; used from its main thread only.
+ */
+#ifndef AITERD_COMPUTE_H
+#define AITERD_COMPUTE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+
+struct compute;
+
+/* threads 0: all cores this process may use. NULL when out of memory. */
+struct compute *compute_new(int threads);
+void compute_free(struct compute **c);
+
+int compute_threads(const struct compute *c);
+
+/*
+ * Run fn(arg, item, thread) for item 0..items-1, each once, spread over the threads by dynamic
+ * self-scheduling; thread is 0..compute_threads()-1. Returns when all are done. items <= 1 or one
+ * thread run in place without waking anybody.
+ */
+typedef void (*compute_item_f)(void *arg, int64_t item, int thread);
+void compute_for(struct compute *c, int64_t items, compute_item_f fn, void *arg);
+
+/* 64-byte aligned scratch, counted as this job's workspace; freed by compute_job_end. NULL + err when
+ * out of memory. Not cleared. */
+void *compute_alloc(struct compute *c, size_t bytes, struct err *e);
+
+/* Say which variant ran ("avx512", "avx2", "scalar", "openblas"); a literal. */
+void compute_variant(struct compute *c, const char *variant);
+
+/* Between jobs. job_end frees scratch, and tells the job's high-water mark of scratch bytes. */
+void compute_job_begin(struct compute *c);
+size_t compute_job_end(struct compute *c);
+const char *compute_variant_get(const struct compute *c);
+
+/* Best instruction set both compiled in and present: "avx512", "avx2" or "scalar".
+ * AITERD_CPU_ISA in the environment lowers it (tests use that to reach every variant). */
+enum cpu_isa { CPU_SCALAR, CPU_AVX2, CPU_AVX512 };
+enum cpu_isa cpu_isa(void);
+
+#endif

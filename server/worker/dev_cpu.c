@@ -1,0 +1,257 @@
+/*
+ * dev_cpu.c: the cpu as a device: tensors are used where they lie in the arenas, a run calls the operator's
+ * functions. Linked into aiterd-worker-cpu only.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/compute.h"
+#include "worker/device.h"
+
+struct cpu {
+	struct compute *compute;
+	unsigned char *flush;	/* what is written through to clear the caches; made when first wanted */
+	size_t flush_bytes;
+	char model[96];
+	uint32_t mhz;
+	uint64_t memory_total;
+};
+
+static void
+cpuinfo_read(struct cpu *cpu)
+{
+	FILE *f = fopen("/proc/cpuinfo", "re");
+	char line[512];
+	double mhz;
+
+	snprintf(cpu->model, sizeof(cpu->model), "unknown processor");
+	while (f && fgets(line, sizeof(line), f) && (cpu->mhz == 0 || strcmp(cpu->model, "unknown processor") == 0)) {
+		char *value = strchr(line, ':');
+
+		if (!value)
+			continue;
+		value += strspn(value, ": \t");
+		value[strcspn(value, "\n")] = '\0';
+		if (strncmp(line, "model name", 10) == 0)
+			snprintf(cpu->model, sizeof(cpu->model), "%.90s", value);
+		else if (strncmp(line, "cpu MHz", 7) == 0 && (mhz = atof(value)) > 0 && mhz < 1e6)
+			cpu->mhz = (uint32_t)(mhz + 0.5);
+	}
+	if (f)
+		fclose(f);
+}
+
+static int
+cpu_open(struct device *d, int ordinal, int threads, struct err *e)
+{
+	struct cpu *cpu;
+
+	if (ordinal != 0)
+		return err_set(e, ERR_DEVICE_UNAVAILABLE, "there is one cpu device, cpu:0; cpu:%d was asked for", ordinal);
+	cpu = calloc(1, sizeof(*cpu));
+	if (!cpu || !(cpu->compute = compute_new(threads))) {
+		free(cpu);
+		return err_set(e, ERR_OUT_OF_MEMORY, "no memory or threads for the cpu device");
+	}
+	cpuinfo_read(cpu);
+	cpu->memory_total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	d->priv = cpu;
+	return 0;
+}
+
+static void *
+cpu_alloc(struct device *d, size_t bytes, struct err *e)
+{
+	void *p = NULL;
+
+	(void)d;
+	if (posix_memalign(&p, 4096, bytes ? bytes : 1) != 0) {
+		err_set(e, ERR_OUT_OF_MEMORY, "no memory for %zu bytes", bytes);
+		return NULL;
+	}
+	return p;
+}
+
+static void
+cpu_free(struct device *d, void *p, size_t bytes)
+{
+	(void)d;
+	(void)bytes;
+	free(p);
+}
+
+static void
+cpu_close(struct device *d)
+{
+	struct cpu *cpu = d->priv;
+
+	dev_free(d, cpu->flush, cpu->flush_bytes);
+	compute_free(&cpu->compute);
+	free(cpu);
+}
+
+static void
+cpu_info(struct device *d, struct device_info *info)
+{
+	static const char *const isa[] = {[CPU_SCALAR] = "scalar", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
+	const struct cpu *cpu = d->priv;
+	const char *machine =
+#if defined(__x86_64__)
+		"x86_64";
+#elif defined(__aarch64__)
+		"aarch64";
+#else
+		"unknown";
+#endif
+
+	memcpy(info->name, cpu->model, sizeof(info->name));
+	snprintf(info->arch, sizeof(info->arch), "%s+%s", machine, isa[cpu_isa()]);
+	info->compute_units = (uint32_t)compute_threads(cpu->compute);
+	info->clock_mhz = cpu->mhz;
+}
+
+static op_run_f
+function(const struct op *op, enum impl impl)
+{
+	switch (impl) {
+	case IMPL_AUTO:
+		return op->cpu ? op->cpu : op->ref;
+	case IMPL_OWN:
+		return op->cpu;
+	case IMPL_NAIVE:
+		return op->naive;
+	case IMPL_REFERENCE:
+		return op->ref;
+	case IMPL_AITER:
+	case IMPL_COUNT:
+		break;
+	}
+	return NULL;
+}
+
+static uint32_t
+cpu_impls(struct device *d, const struct op *op)
+{
+	uint32_t bits = 0;
+
+	(void)d;
+	for (unsigned i = 0; i < IMPL_COUNT; i++)
+		if (function(op, (enum impl)i))
+			bits |= 1u << i;
+	return bits;
+}
+
+static int
+cpu_plan(struct device *d, struct device_plan *p, struct err *e)
+{
+	(void)d;
+	(void)e;
+	if (p->impl == IMPL_AUTO)
+		p->impl = p->op->cpu ? IMPL_OWN : IMPL_REFERENCE;
+	snprintf(p->name, sizeof(p->name), "%s",
+		 p->impl == IMPL_REFERENCE ? "reference" : p->impl == IMPL_NAIVE ? "cpu:naive" : "cpu");
+	return 0;
+}
+
+static int
+cpu_run(struct device *d, struct device_plan *p, struct err *e)
+{
+	struct cpu *cpu = d->priv;
+	const char *variant;
+	int rc;
+
+	compute_job_begin(cpu->compute);
+	rc = function(p->op, p->impl)(p->call, cpu->compute, e);
+	variant = compute_variant_get(cpu->compute);
+	if (p->impl == IMPL_OWN && variant && *variant)
+		snprintf(p->name, sizeof(p->name), "cpu:%s", variant);
+	return rc;
+}
+
+static size_t
+cpu_settle(struct device *d)
+{
+	struct cpu *cpu = d->priv;
+
+	return compute_job_end(cpu->compute);
+}
+
+static int
+cpu_sync(struct device *d, struct err *e)
+{
+	(void)d;
+	(void)e;
+	return 0;
+}
+
+static void
+cpu_mem_info(struct device *d, uint64_t *available, uint64_t *total)
+{
+	const struct cpu *cpu = d->priv;
+
+	*available = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	*total = cpu->memory_total;
+}
+
+struct flush_part {
+	unsigned char *p;
+	size_t bytes;
+};
+
+static void
+flush_part(void *arg, int64_t item, int thread)
+{
+	const struct flush_part *f = arg;
+	volatile unsigned char *p = f->p + (size_t)item * f->bytes;
+
+	(void)thread;
+	for (size_t i = 0; i < f->bytes; i += 64)
+		p[i] = (unsigned char)(p[i] + 1);
+}
+
+/* Each thread writes through more than its share of the last level, so that the cores' own caches are cleared too. */
+static int
+cpu_flush(struct device *d, struct err *e)
+{
+	struct cpu *cpu = d->priv;
+	struct flush_part part;
+	int64_t parts = (int64_t)compute_threads(cpu->compute) * 4;
+
+	if (!cpu->flush) {
+		long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE), l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+		size_t bytes = (size_t)64 << 20;
+
+		if (l3 > 0 && (size_t)l3 * 2 > bytes)
+			bytes = (size_t)l3 * 2;
+		if (l2 > 0 && (size_t)l2 * 2 * (size_t)compute_threads(cpu->compute) > bytes)
+			bytes = (size_t)l2 * 2 * (size_t)compute_threads(cpu->compute);
+		cpu->flush = dev_alloc(d, bytes, e);
+		if (!cpu->flush)
+			return -1;
+		cpu->flush_bytes = bytes;
+		memset(cpu->flush, 0, bytes);
+	}
+	part.p = cpu->flush;
+	part.bytes = cpu->flush_bytes / (size_t)parts;
+	compute_for(cpu->compute, parts, flush_part, &part);
+	return 0;
+}
+
+const struct device_ops device_backend = {
+	.kind = "cpu",
+	.unified = true,
+	.open = cpu_open,
+	.close = cpu_close,
+	.info = cpu_info,
+	.impls = cpu_impls,
+	.alloc = cpu_alloc,
+	.free = cpu_free,
+	.plan = cpu_plan,
+	.run = cpu_run,
+	.settle = cpu_settle,
+	.sync = cpu_sync,
+	.mem_info = cpu_mem_info,
+	.flush = cpu_flush,
+};

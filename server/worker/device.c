@@ -1,0 +1,210 @@
+/*
+ * device.c: the dev_ functions: defaults for absent slots, byte counters, peaks. Called by worker_main.c and run.c.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "clock.h"
+#include "worker/device.h"
+
+static void
+note_peak(struct device *d, uint64_t bytes)
+{
+	if (bytes > d->peak)
+		d->peak = bytes;
+	if (bytes > d->window_peak)
+		d->window_peak = bytes;
+}
+
+int
+dev_open(struct device *d, int ordinal, int threads, struct err *e)
+{
+	memset(d, 0, sizeof(*d));
+	d->ops = &device_backend;
+	return d->ops->open(d, ordinal, threads, e);
+}
+
+void
+dev_close(struct device *d)
+{
+	if (d->ops)
+		d->ops->close(d);
+	memset(d, 0, sizeof(*d));
+}
+
+void
+dev_info(struct device *d, struct device_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	snprintf(info->kind, sizeof(info->kind), "%s", d->ops->kind);
+	d->ops->info(d, info);
+	dev_mem_info(d, &info->memory_free, &info->memory_total);
+	for (uint32_t i = 0; i < op_count() && i < MSG_OPS_MAX; i++)
+		info->impls[i] = d->ops->impls(d, op_get(i));
+}
+
+bool
+dev_has(struct device *d, const struct op *op, enum impl impl)
+{
+	return (unsigned)impl < IMPL_COUNT && (d->ops->impls(d, op) >> impl & 1);
+}
+
+void *
+dev_alloc(struct device *d, size_t bytes, struct err *e)
+{
+	uint64_t available = 0, total = 0;
+	struct err why = {0};
+	void *p = d->ops->alloc(d, bytes, &why);
+
+	if (p) {
+		d->allocated += bytes;
+		note_peak(d, d->allocated);
+		return p;
+	}
+	if (why.code != ERR_OUT_OF_MEMORY) {
+		if (e)
+			*e = why;
+		return NULL;
+	}
+	dev_mem_info(d, &available, &total);
+	err_set(e, ERR_OUT_OF_MEMORY, "%zu bytes of device memory needed, %" PRIu64 " of %" PRIu64 " free", bytes, available,
+		total);
+	return NULL;
+}
+
+void
+dev_free(struct device *d, void *p, size_t bytes)
+{
+	if (!p)
+		return;
+	assert(d->allocated >= bytes);
+	d->allocated -= bytes;
+	d->ops->free(d, p, bytes);
+}
+
+void
+dev_use(struct device *d, uint64_t bytes)
+{
+	d->allocated += bytes;
+	note_peak(d, d->allocated);
+}
+
+void
+dev_unuse(struct device *d, uint64_t bytes)
+{
+	assert(d->allocated >= bytes);
+	d->allocated -= bytes;
+}
+
+int
+dev_upload(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+	return bytes == 0 ? 0 : d->ops->upload(d, to, from, bytes, e);
+}
+
+int
+dev_download(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+	return bytes == 0 ? 0 : d->ops->download(d, to, from, bytes, e);
+}
+
+int
+dev_plan(struct device *d, struct device_plan *p, struct err *e)
+{
+	if (!dev_has(d, p->op, p->impl))
+		return err_param(e, ERR_UNAVAILABLE_IMPL, "impl", impl_name(p->impl), "one that /v1/info lists for the device",
+				 "the %s device has no '%s' implementation of %s", d->ops->kind, impl_name(p->impl), p->op->name);
+	return d->ops->plan(d, p, e);
+}
+
+void
+dev_unplan(struct device *d, struct device_plan *p)
+{
+	if (d->ops->unplan)
+		d->ops->unplan(d, p);
+}
+
+int
+dev_run(struct device *d, struct device_plan *p, struct err *e)
+{
+	return d->ops->run(d, p, e);
+}
+
+void
+dev_settle(struct device *d)
+{
+	size_t scratch;
+
+	if (!d->ops->settle)
+		return;
+	scratch = d->ops->settle(d);
+	if (scratch > d->window_scratch)
+		d->window_scratch = scratch;
+	note_peak(d, d->allocated + scratch);
+}
+
+int
+dev_sync(struct device *d, struct err *e)
+{
+	return d->ops->sync(d, e);
+}
+
+int
+dev_mark(struct device *d, int mark, struct err *e)
+{
+	assert(mark >= 0 && mark < DEVICE_MARKS);
+	if (d->ops->mark)
+		return d->ops->mark(d, mark, e);
+	if (dev_sync(d, e) == -1)
+		return -1;
+	d->marks[mark] = clock_ns();
+	return 0;
+}
+
+int
+dev_elapsed(struct device *d, int from, int to, double *ms, struct err *e)
+{
+	if (d->ops->elapsed)
+		return d->ops->elapsed(d, from, to, ms, e);
+	*ms = (double)(d->marks[to] - d->marks[from]) / 1e6;
+	return 0;
+}
+
+void
+dev_host_pin(struct device *d, void *p, size_t bytes)
+{
+	if (d->ops->host_pin)
+		d->ops->host_pin(d, p, bytes);
+}
+
+void
+dev_host_unpin(struct device *d, void *p, size_t bytes)
+{
+	if (d->ops->host_unpin)
+		d->ops->host_unpin(d, p, bytes);
+}
+
+void
+dev_mem_info(struct device *d, uint64_t *available, uint64_t *total)
+{
+	*available = *total = 0;
+	if (d->ops->mem_info)
+		d->ops->mem_info(d, available, total);
+}
+
+int
+dev_flush(struct device *d, struct err *e)
+{
+	if (!d->ops->flush)
+		return err_param(e, ERR_INVALID_PARAMETER, "flush", "1", "0", "the %s device cannot clear its caches", d->ops->kind);
+	return d->ops->flush(d, e);
+}
+
+void
+dev_window(struct device *d)
+{
+	d->window_peak = d->allocated;
+	d->window_scratch = 0;
+}

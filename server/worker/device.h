@@ -1,0 +1,104 @@
+/*
+ * device.h: what a worker needs of the thing that computes. A backend is one file that fills `device_backend`
+ * (dev_cpu.c, ...); each worker executable is linked with one. Everybody else calls the dev_ functions of device.c,
+ * the only place with checks for absent slots, byte counters and peaks. A worker's main thread only.
+ *
+ * Work is queued in order: upload, run, download and mark may return before they are done; sync waits for all.
+ */
+#ifndef AITERD_DEVICE_H
+#define AITERD_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "msg.h"
+
+struct device;
+
+#define DEVICE_MARKS 4
+
+/* How one call will be carried out; made once per job and implementation, run as often as asked. */
+struct device_plan {
+	const struct op *op;
+	const struct op_call *call; /* tensors' data point to device memory; outlives the plan */
+	enum impl impl;		    /* as asked, AUTO too */
+	char name[MSG_IMPL_MAX];    /* what ran, known after the first run: "cpu:avx512" */
+	void *priv;		    /* the backend's */
+};
+
+struct device_ops {
+	const char *kind; /* "cpu" */
+	bool unified;	  /* host memory is device memory: nothing is copied, upload and download are NULL */
+
+	/* ERR_DEVICE_UNAVAILABLE: will never work here, the worker leaves with status 2. */
+	int (*open)(struct device *d, int ordinal, int threads, struct err *e);
+	void (*close)(struct device *d);
+	void (*info)(struct device *d, struct device_info *info); /* all but kind, free memory and impls */
+	uint32_t (*impls)(struct device *d, const struct op *op); /* bits 1 << enum impl */
+	void *(*alloc)(struct device *d, size_t bytes, struct err *e);
+	void (*free)(struct device *d, void *p, size_t bytes);
+	int (*upload)(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+	int (*download)(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+	int (*plan)(struct device *d, struct device_plan *p, struct err *e);
+	void (*unplan)(struct device *d, struct device_plan *p); /* may be NULL */
+	int (*run)(struct device *d, struct device_plan *p, struct err *e);
+	/* Between runs, outside of any timing: clean up after the last one, and tell its scratch bytes. */
+	size_t (*settle)(struct device *d); /* may be NULL: none */
+	int (*sync)(struct device *d, struct err *e);
+
+	/* Note the moment when the queue gets here; milliseconds between two marks, waiting for the second. Both
+	 * NULL: the host's clock after a sync. */
+	int (*mark)(struct device *d, int mark, struct err *e);
+	int (*elapsed)(struct device *d, int from, int to, double *ms, struct err *e);
+	/* Register a mapped slab for fast copies. NULL: nothing to do. Failing is no error, only slower. */
+	void (*host_pin)(struct device *d, void *p, size_t bytes);
+	void (*host_unpin)(struct device *d, void *p, size_t bytes);
+	void (*mem_info)(struct device *d, uint64_t *free, uint64_t *total);
+	/* Push everything of the caller's out of the caches. NULL: not supported. */
+	int (*flush)(struct device *d, struct err *e);
+};
+
+extern const struct device_ops device_backend;
+
+struct device {
+	const struct device_ops *ops;
+	void *priv;	       /* the backend's */
+	bool lost;	       /* set by a backend after an error that leaves it unusable: the worker reports and exits */
+	uint64_t allocated;    /* bytes: dev_alloc, and what of the host's memory the jobs at hand use */
+	uint64_t peak;	       /* of allocated plus scratch, ever */
+	uint64_t window_peak;  /* since dev_window */
+	uint64_t window_scratch; /* largest scratch of one run since dev_window */
+	uint64_t marks[DEVICE_MARKS];
+};
+
+int dev_open(struct device *d, int ordinal, int threads, struct err *e);
+void dev_close(struct device *d);
+void dev_info(struct device *d, struct device_info *info); /* for HELLO */
+bool dev_has(struct device *d, const struct op *op, enum impl impl);
+
+/* Counted. Zero bytes is fine. NULL + ERR_OUT_OF_MEMORY with bytes needed and free. dev_free takes NULL. */
+void *dev_alloc(struct device *d, size_t bytes, struct err *e);
+void dev_free(struct device *d, void *p, size_t bytes);
+/* Count host memory used in place (a unified device's tensors). */
+void dev_use(struct device *d, uint64_t bytes);
+void dev_unuse(struct device *d, uint64_t bytes);
+
+int dev_upload(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+int dev_download(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+int dev_plan(struct device *d, struct device_plan *p, struct err *e);
+void dev_unplan(struct device *d, struct device_plan *p);
+int dev_run(struct device *d, struct device_plan *p, struct err *e);
+void dev_settle(struct device *d);
+int dev_sync(struct device *d, struct err *e);
+int dev_mark(struct device *d, int mark, struct err *e);
+int dev_elapsed(struct device *d, int from, int to, double *ms, struct err *e);
+void dev_host_pin(struct device *d, void *p, size_t bytes);
+void dev_host_unpin(struct device *d, void *p, size_t bytes);
+void dev_mem_info(struct device *d, uint64_t *free, uint64_t *total);
+int dev_flush(struct device *d, struct err *e);
+/* Begin to watch the peak anew (a job begins). */
+void dev_window(struct device *d);
+
+#endif

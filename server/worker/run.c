@@ -1,0 +1,283 @@
+/*
+ * run.c: carries out one job on the device and measures it. Called by worker_main.c.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "worker/run.h"
+
+#define FEW_SAMPLES 64
+
+static int
+compare_doubles(const void *a, const void *b)
+{
+	double x, y;
+
+	memcpy(&x, a, sizeof(x));
+	memcpy(&y, b, sizeof(y));
+	return (x > y) - (x < y);
+}
+
+void
+run_statistics(double *samples, uint32_t n, struct sample_stats *s)
+{
+	double sum = 0, squares = 0;
+
+	if (n > 1)
+		qsort(samples, n, sizeof(*samples), compare_doubles);
+	for (uint32_t i = 0; i < n; i++)
+		sum += samples[i];
+	s->iters = n;
+	s->min = samples[0];
+	s->max = samples[n - 1];
+	s->mean = sum / n;
+	s->median = n % 2 ? samples[n / 2] : (samples[n / 2 - 1] + samples[n / 2]) / 2;
+	s->p95 = samples[((uint64_t)n * 95 + 99) / 100 - 1]; /* the nearest rank */
+	for (uint32_t i = 0; i < n; i++)
+		squares += (samples[i] - s->mean) * (samples[i] - s->mean);
+	s->stddev = n > 1 ? sqrt(squares / (n - 1)) : 0;
+}
+
+/* How many tensors the operator has. */
+static int
+tensor_count(const struct op *op)
+{
+	int n = 0;
+
+	while (n < OP_TENSORS_MAX && op->tensors[n].name)
+		n++;
+	return n;
+}
+
+int
+run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct msg_done *done, struct err *e)
+{
+	bool unified = d->ops->unified;
+	int n;
+
+	memset(r->owned, 0, sizeof(r->owned));
+	memset(r->base_owned, 0, sizeof(r->base_owned));
+	memset(r->base_host, 0, sizeof(r->base_host));
+	r->d = d;
+	r->job = job;
+	r->done = done;
+	r->op = op_get(job->call.op);
+	r->call = job->call;
+	r->in_bytes = r->out_bytes = 0;
+	r->counted = false;
+
+	dev_window(d);
+	done->memory.allocated_before = d->allocated;
+	n = tensor_count(r->op);
+	for (int i = 0; i < n; i++) {
+		if (r->call.tensors[i].dtype == DT_NONE)
+			continue;
+		if (r->op->tensors[i].role == OP_OUT)
+			r->out_bytes += r->call.tensors[i].bytes;
+		else
+			r->in_bytes += r->call.tensors[i].bytes;
+	}
+	done->memory.inputs = r->in_bytes;
+	done->memory.outputs = r->out_bytes;
+	if (unified) {
+		dev_use(d, r->in_bytes + r->out_bytes);
+		r->counted = true;
+		return 0;
+	}
+	for (int i = 0; i < n; i++) {
+		struct tensor *t = &r->call.tensors[i];
+
+		if (t->dtype == DT_NONE)
+			continue;
+		t->data = r->owned[i] = dev_alloc(d, t->bytes, e);
+		if (!t->data)
+			return -1;
+	}
+	if (dev_mark(d, 0, e) == -1)
+		return -1;
+	for (int i = 0; i < n; i++)
+		if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_IN &&
+		    dev_upload(d, r->call.tensors[i].data, job->call.tensors[i].data, r->call.tensors[i].bytes, e) == -1)
+			return -1;
+	return dev_mark(d, 1, e);
+}
+
+/* Warm up, then run and time; `name` and `s` tell what ran and how long it took. */
+static int
+measure(struct run *r, const struct op_call *call, enum impl impl, char *name, struct sample_stats *s, struct err *e)
+{
+	const struct msg_job *job = r->job;
+	struct device_plan plan = {.op = r->op, .call = call, .impl = impl};
+	double few[FEW_SAMPLES], *samples = few;
+	uint64_t total = (uint64_t)job->warmup + job->iters;
+	int rc = -1;
+
+	if (job->iters > FEW_SAMPLES && !(samples = malloc(job->iters * sizeof(*samples))))
+		return err_set(e, ERR_OUT_OF_MEMORY, "no memory to note %u times in", job->iters);
+	if (dev_plan(r->d, &plan, e) == -1)
+		goto out_samples;
+	for (uint64_t i = 0; i < total; i++) {
+		bool timed = i >= job->warmup;
+
+		if (i > 0 && job->deadline_ns != 0 && clock_ns() > job->deadline_ns) {
+			err_param(e, ERR_DEADLINE_EXCEEDED, "timeout_ms", NULL, NULL,
+				  "the time was up after %llu of %llu runs (%u to warm up, %u timed)", (unsigned long long)i,
+				  (unsigned long long)total, job->warmup, job->iters);
+			goto out;
+		}
+		if (timed && job->flush && dev_flush(r->d, e) == -1)
+			goto out;
+		if (timed && dev_mark(r->d, 2, e) == -1)
+			goto out;
+		if (dev_run(r->d, &plan, e) == -1)
+			goto out;
+		if (timed &&
+		    (dev_mark(r->d, 3, e) == -1 || dev_elapsed(r->d, 2, 3, &samples[i - job->warmup], e) == -1))
+			goto out;
+		dev_settle(r->d);
+	}
+	if (dev_sync(r->d, e) == -1)
+		goto out;
+	run_statistics(samples, job->iters, s);
+	s->warmup = job->warmup;
+	memcpy(name, plan.name, MSG_IMPL_MAX);
+	rc = 0;
+out:
+	if (rc == -1)
+		dev_settle(r->d);
+	dev_unplan(r->d, &plan);
+out_samples:
+	if (samples != few)
+		free(samples);
+	return rc;
+}
+
+int
+run_execute(struct run *r, struct err *e)
+{
+	struct msg_done *done = r->done;
+
+	if (measure(r, &r->call, (enum impl)r->job->impl, done->impl, &done->kernel, e) == -1)
+		return -1;
+	done->memory.workspace = r->d->window_scratch;
+	done->memory.peak = r->d->window_peak;
+	return 0;
+}
+
+int
+run_collect(struct run *r, struct err *e)
+{
+	struct device *d = r->d;
+
+	if (!d->ops->unified) {
+		if (dev_elapsed(d, 0, 1, &r->done->upload_ms, e) == -1 || dev_mark(d, 2, e) == -1)
+			return -1;
+		for (int i = 0; i < tensor_count(r->op); i++)
+			if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_OUT &&
+			    dev_download(d, r->job->call.tensors[i].data, r->call.tensors[i].data, r->call.tensors[i].bytes,
+					 e) == -1)
+				return -1;
+		if (dev_mark(d, 3, e) == -1 || dev_elapsed(d, 2, 3, &r->done->download_ms, e) == -1)
+			return -1;
+	}
+	dev_mem_info(d, &r->done->memory.device_free, &r->done->memory.device_total);
+	return 0;
+}
+
+/* Largest |a - b|; NaN as soon as one side has a NaN that the other lacks. */
+static double
+largest_difference(const struct tensor *a, const struct tensor *b)
+{
+	int64_t n = tensor_elements(a);
+	double largest = 0;
+
+	for (int64_t i = 0; i < n; i++) {
+		double x = tensor_get(a, i), y = tensor_get(b, i), diff;
+
+		if (isnan(x) && isnan(y))
+			continue;
+		if (isnan(x) || isnan(y))
+			return NAN;
+		diff = x == y ? 0 : fabs(x - y); /* equal infinities, too */
+		if (diff > largest)
+			largest = diff;
+	}
+	return largest;
+}
+
+int
+run_baseline(struct run *r, struct err *e)
+{
+	struct device *d = r->d;
+	struct msg_done *done = r->done;
+	double largest = 0;
+	int n = tensor_count(r->op);
+
+	if (r->job->baseline == IMPL_AUTO)
+		return 0;
+	r->base = r->call;
+	for (int i = 0; i < n; i++) {
+		struct tensor *t = &r->base.tensors[i];
+
+		if (t->dtype == DT_NONE || r->op->tensors[i].role != OP_OUT)
+			continue;
+		t->data = r->base_owned[i] = dev_alloc(d, t->bytes, e);
+		if (!t->data)
+			return -1;
+	}
+	if (measure(r, &r->base, (enum impl)r->job->baseline, done->baseline_impl, &done->baseline, e) == -1)
+		return -1;
+	for (int i = 0; i < n; i++) {
+		struct tensor t = r->base.tensors[i];
+		double diff;
+
+		if (t.dtype == DT_NONE || r->op->tensors[i].role != OP_OUT || !dtype_info((enum dtype)t.dtype)->is_float)
+			continue;
+		if (!d->ops->unified) {
+			r->base_host[i] = malloc(t.bytes ? t.bytes : 1);
+			if (!r->base_host[i])
+				return err_set(e, ERR_OUT_OF_MEMORY, "no memory for %llu bytes of the baseline's output",
+					       (unsigned long long)t.bytes);
+			if (dev_download(d, r->base_host[i], t.data, t.bytes, e) == -1 || dev_sync(d, e) == -1)
+				return -1;
+			t.data = r->base_host[i];
+		}
+		diff = largest_difference(&r->job->call.tensors[i], &t);
+		if (isnan(diff) || diff > largest)
+			largest = diff;
+		if (isnan(largest))
+			break;
+	}
+	done->baseline_max_abs_diff = largest;
+	return 0;
+}
+
+void
+run_release(struct run *r)
+{
+	for (int i = 0; i < OP_TENSORS_MAX; i++) {
+		dev_free(r->d, r->owned[i], r->call.tensors[i].bytes);
+		dev_free(r->d, r->base_owned[i], r->call.tensors[i].bytes);
+		free(r->base_host[i]);
+	}
+	if (r->counted)
+		dev_unuse(r->d, r->in_bytes + r->out_bytes);
+}
+
+void
+run_job(struct device *d, const struct msg_job *job, struct msg_done *done)
+{
+	struct err e = {0};
+	struct run r;
+
+	if (run_prepare(&r, d, job, done, &e) == -1 || run_execute(&r, &e) == -1 || run_collect(&r, &e) == -1 ||
+	    run_baseline(&r, &e) == -1) {
+		done->err = e;
+		if (done->err.code == ERR_NONE)
+			err_set(&done->err, ERR_WORKER_REFUSED, "%s failed without saying why", r.op->name);
+	}
+	run_release(&r);
+}

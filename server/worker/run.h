@@ -1,0 +1,40 @@
+/*
+ * run.h: one job on the device, in steps: inputs up, warm-up and timed runs, baseline, outputs down.
+ *
+ * run_job does them all; they stand apart so that a backend with asynchronous copies can prepare the next
+ * job while one computes. A worker's main thread only.
+ */
+#ifndef AITERD_RUN_H
+#define AITERD_RUN_H
+
+#include "msg.h"
+#include "worker/device.h"
+
+struct run {
+	struct device *d;
+	const struct msg_job *job; /* tensors' data: this process's mappings */
+	struct msg_done *done;
+	const struct op *op;
+	struct op_call call; /* tensors' data: device memory */
+	uint64_t in_bytes, out_bytes;
+	bool counted;	     /* in_bytes and out_bytes are counted as used (unified devices) */
+	void *owned[OP_TENSORS_MAX];
+	/* The baseline's outputs, on the device and, where that is another place, on the host. */
+	struct op_call base;
+	void *base_owned[OP_TENSORS_MAX], *base_host[OP_TENSORS_MAX];
+};
+
+/* Fill `done` (all but the header) and return 0, or -1 + e. run_release always follows run_prepare. */
+int run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct msg_done *done, struct err *e);
+int run_execute(struct run *r, struct err *e);
+int run_collect(struct run *r, struct err *e);
+int run_baseline(struct run *r, struct err *e); /* after run_collect: compares with the host's outputs */
+void run_release(struct run *r);
+
+/* All of it; the outcome is in done->err. */
+void run_job(struct device *d, const struct msg_job *job, struct msg_done *done);
+
+/* Statistics of n >= 1 samples in milliseconds, which get sorted. */
+void run_statistics(double *samples, uint32_t n, struct sample_stats *s);
+
+#endif
