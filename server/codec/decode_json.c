@@ -20,7 +20,7 @@ int
 json_gather_add(struct json_gather *g, struct mem *mem, uint64_t limit, const void *p, size_t n, struct err *e)
 {
 	if (n > limit || g->len > limit - n)
-		return err_set(e, ERR_TOO_LARGE, "The JSON text is larger than the %" PRIu64 " bytes that are read.", limit);
+		return err_set(e, ERR_TOO_LARGE, "the JSON text is larger than the %" PRIu64 " bytes that are read", limit);
 	if (n == 0)
 		return 0;
 	if (n > g->cap - g->len) {
@@ -32,7 +32,7 @@ json_gather_add(struct json_gather *g, struct mem *mem, uint64_t limit, const vo
 		if (cap <= HEAP_TEXT_MAX) {
 			grown = realloc(g->heap, cap);
 			if (!grown)
-				return err_set(e, ERR_OUT_OF_MEMORY, "There is not enough memory for the JSON text.");
+				return err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory for the JSON text");
 			g->heap = grown;
 		} else {
 			grown = mem_alloc(mem, cap, e);
@@ -86,14 +86,14 @@ json_shape(const cJSON *array, const char *name, int64_t shape[TENSOR_RANK_MAX],
 
 	if (!cJSON_IsArray(array))
 		return err_input(e, ERR_MALFORMED_BODY, name, "no list", "a list of lengths",
-				 "Input %s: its shape must be a list of lengths.", name);
+				 "input %s: its shape must be a list of lengths", name);
 	cJSON_ArrayForEach(item, array)
 	{
 		double v = item->valuedouble;
 
 		if (rank == TENSOR_RANK_MAX)
 			return err_input(e, ERR_INVALID_SHAPE, name, "more dimensions", "at most 8 dimensions",
-					 "Input %s: its shape has more than %d dimensions.", name, TENSOR_RANK_MAX);
+					 "input %s: its shape has more than %d dimensions", name, TENSOR_RANK_MAX);
 		/* beyond 2^53 a double need not be what was written; no memory is as large anyway */
 		if (!cJSON_IsNumber(item) || !(v >= 0) || v > 0x1p53 || v != (double)(int64_t)v) {
 			char found[64];
@@ -101,7 +101,7 @@ json_shape(const cJSON *array, const char *name, int64_t shape[TENSOR_RANK_MAX],
 			text_clip(found, sizeof(found), item->valuestring ? item->valuestring : "no number",
 				  item->valuestring ? strlen(item->valuestring) : 9);
 			return err_input(e, ERR_MALFORMED_BODY, name, found, "a length, a whole number of at least 0",
-					 "Input %s: length %d of its shape is %s; a whole number of at least 0 is wanted.", name,
+					 "input %s: length %d of its shape is %s; a whole number of at least 0 is wanted", name,
 					 rank, found);
 		}
 		shape[rank++] = (int64_t)v;
@@ -174,7 +174,7 @@ read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uin
 	text_clip(name, sizeof(name), item->string, strlen(item->string));
 	if (!cJSON_IsObject(item))
 		return err_input(e, ERR_MALFORMED_BODY, name, "no object", "{\"dtype\",\"shape\",\"data\"}",
-				 "Input %s must be an object with dtype, shape and data or base64.", name);
+				 "input %s must be an object with dtype, shape and data or base64", name);
 	cJSON_ArrayForEach(member, item)
 	{
 		const char *key = member->string;
@@ -190,30 +190,30 @@ read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uin
 			base64_item = member;
 		else if (strcmp(key, "generate") == 0 || strcmp(key, "tensor") == 0)
 			return err_input(e, ERR_UNSUPPORTED_PARAMETER, name, found, "data or base64",
-					 "Input %s: this version of the server does not offer %s; send data or base64.", name,
+					 "input %s: this version of the server does not offer %s; send data or base64", name,
 					 strcmp(key, "tensor") == 0 ? "inputs kept by the server (\"tensor\")"
 								    : "generated inputs (\"generate\")");
 		else
 			return err_input(e, ERR_MALFORMED_BODY, name, found, "dtype, shape, data, base64",
-					 "Input %s: %s is not understood here; dtype (a string), shape, data and base64 are.",
+					 "input %s: %s is not understood here; dtype (a string), shape, data and base64 are",
 					 name, found);
 	}
 	if (!dtype_text)
-		return err_input(e, ERR_MALFORMED_BODY, name, "no dtype", "dtype", "Input %s: its dtype is missing.", name);
+		return err_input(e, ERR_MALFORMED_BODY, name, "no dtype", "dtype", "input %s: its dtype is missing", name);
 	dt = json_dtype(dtype_text);
 	if (dt == DT_NONE) {
 		text_clip(found, sizeof(found), dtype_text, strlen(dtype_text));
 		return err_input(e, ERR_INVALID_DTYPE, name, found, "fp32, fp16, bf16, ...",
-				 "Input %s: %s is no dtype known here (fp32, fp16, bf16, fp64, int8, uint8, int32, int64, bool, "
-				 "fp8_e4m3, fp8_e4m3fnuz, fp8_e5m2).", name, found);
+				 "input %s: %s is no dtype known here (fp32, fp16, bf16, fp64, int8, uint8, int32, int64, bool, "
+				 "fp8_e4m3, fp8_e4m3fnuz, fp8_e5m2)", name, found);
 	}
 	if (!data_item == !base64_item)
 		return err_input(e, ERR_MALFORMED_BODY, name, data_item ? "data and base64" : "neither", "data or base64",
-				 "Input %s: exactly one of data and base64 is wanted.", name);
+				 "input %s: exactly one of data and base64 is wanted", name);
 	span = json_span_of(cut, data_item ? data_item : base64_item, taken);
 	if (!span)
 		return err_input(e, ERR_MALFORMED_BODY, name, "a member's name with escapes", "data or base64",
-				 "Input %s: write the names data and base64 without escapes.", name);
+				 "input %s: write the names data and base64 without escapes", name);
 	if (shape_item) {
 		rank = json_shape(shape_item, name, shape, e);
 		if (rank < 0)
@@ -222,7 +222,7 @@ read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uin
 		rank = data_item ? json_nesting(*span, shape) : -1;
 		if (rank < 2)
 			return err_input(e, ERR_MALFORMED_BODY, name, "no shape", "shape",
-					 "Input %s: its shape is missing; only nested lists tell it themselves.", name);
+					 "input %s: its shape is missing; only nested lists tell it themselves", name);
 	}
 	it = intake_tensor(in, item->string, strlen(item->string), dt, rank, shape, e);
 	if (!it)
@@ -241,20 +241,20 @@ read_tree(struct intake *in, const cJSON *tree, const struct json_cut *cut, stru
 	char found[64];
 
 	if (!cJSON_IsObject(tree))
-		return err_set(e, ERR_MALFORMED_BODY, "The JSON body must be an object with inputs and params.");
+		return err_set(e, ERR_MALFORMED_BODY, "the JSON body must be an object with inputs and params");
 	cJSON_ArrayForEach(member, tree)
 	{
 		text_clip(found, sizeof(found), member->string, strlen(member->string));
 		if (strcmp(member->string, "inputs") != 0 && strcmp(member->string, "params") != 0)
 			return err_param(e, ERR_MALFORMED_BODY, found, found, "inputs, params",
-					 "The JSON body has a member %s; only inputs and params are understood.", found);
+					 "the JSON body has a member %s; only inputs and params are understood", found);
 		if (!cJSON_IsObject(member))
 			return err_param(e, ERR_MALFORMED_BODY, found, "no object", "an object",
-					 "The JSON body's %s must be an object.", found);
+					 "the JSON body's %s must be an object", found);
 		if (strcmp(member->string, "params") == 0) {
 			/* written with escapes it was not found in the text, but the tree has it */
 			if (!cut->kept.begin)
-				return err_set(e, ERR_MALFORMED_BODY, "Write the name params without escapes.");
+				return err_set(e, ERR_MALFORMED_BODY, "write the name params without escapes");
 			if (intake_json_params_text(in, cut->kept.begin, (size_t)(cut->kept.end - cut->kept.begin), "params",
 						    e) < 0)
 				return -1;
@@ -280,7 +280,7 @@ json_finish(struct decoder *d, struct err *e)
 	int rc = -1;
 
 	if (j->text.len == 0)
-		return err_set(e, ERR_MALFORMED_BODY, "The body is empty; JSON with inputs and params is wanted.");
+		return err_set(e, ERR_MALFORMED_BODY, "the body is empty; JSON with inputs and params is wanted");
 	skeleton = json_skeleton(j->text.p, j->text.len, &cut, e);
 	if (!skeleton)
 		goto out;

@@ -66,8 +66,8 @@ const char *coding_name(enum coding c);
 struct inflater;
 
 struct inflate_limits {
-	uint64_t max_out;   /* decoded bytes: ERR_BOMB or ERR_TOO_LARGE beyond */
-	uint32_t max_ratio; /* decoded to encoded, judged once more than 1 MiB came out */
+	uint64_t max_out;   /* decoded bytes: ERR_BOMB (identity: ERR_TOO_LARGE) beyond; 0: any */
+	uint32_t max_ratio; /* decoded to encoded, judged once more than 1 MiB came out; 0: any */
 };
 
 /* d stays the caller's. */

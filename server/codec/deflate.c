@@ -207,7 +207,8 @@ zstd_step(ZSTD_CCtx *z, const unsigned char *p, size_t n, bool last, struct sink
 		out = (ZSTD_outBuffer){ s->p, room, 0 };
 		rc = ZSTD_compressStream2(z, &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
 		if (ZSTD_isError(rc))
-			return err_set(e, ERR_INTERNAL, "The reply could not be compressed: %s.", ZSTD_getErrorName(rc));
+			return err_set(e, ERR_INTERNAL, "The reply could not be compressed: %s.",
+				       ZSTD_getErrorName(rc));
 		sink_took(s, out.pos);
 	} while (last ? rc != 0 : in.pos < in.size);
 	return 0;

@@ -29,14 +29,14 @@ struct scan {
 static int
 malformed(const struct scan *s, const char *what)
 {
-	return err_set(s->e, ERR_MALFORMED_BODY, "The JSON text is malformed at byte %zu: %s.",
+	return err_set(s->e, ERR_MALFORMED_BODY, "the JSON text is malformed at byte %zu: %s",
 		       (size_t)(s->p - s->begin), what);
 }
 
 static int
 too_deep(const struct scan *s)
 {
-	return err_set(s->e, ERR_MALFORMED_BODY, "The JSON text is nested deeper than %u levels at byte %zu.",
+	return err_set(s->e, ERR_MALFORMED_BODY, "the JSON text is nested deeper than %u levels at byte %zu",
 		       s->max_depth, (size_t)(s->p - s->begin));
 }
 
@@ -450,7 +450,7 @@ duplicate(const char *name, struct err *e)
 
 	text_clip(clip, sizeof(clip), name, strlen(name));
 	return err_param(e, ERR_MALFORMED_BODY, clip, "the same name twice", "each name once",
-			 "The JSON text has two members called \"%s\" in one object.", clip);
+			 "the JSON text has two members called \"%s\" in one object", clip);
 }
 
 /* Sorting, because comparing each with each would let a small text take minutes. */
@@ -467,7 +467,7 @@ check_names(const cJSON *object, struct err *e)
 		return 0;
 	names = calloc(n, sizeof(*names));
 	if (!names)
-		return err_set(e, ERR_OUT_OF_MEMORY, "There is not enough memory to read the JSON text.");
+		return err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory to read the JSON text");
 	cJSON_ArrayForEach(child, object) names[i++] = child->string;
 	qsort(names, n, sizeof(*names), name_order);
 	for (i = 1; i < n && rc == 0; i++)
@@ -506,7 +506,7 @@ json_parse(const char *text, size_t len, unsigned max_depth, struct err *e)
 	}
 	tree = cJSON_ParseWithLength(text, len);
 	if (!tree || !keep_numbers(tree, text, text + len)) {
-		err_set(e, ERR_OUT_OF_MEMORY, "There is not enough memory to read %zu bytes of JSON.", len);
+		err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory to read %zu bytes of JSON", len);
 		goto fail;
 	}
 	if (check_duplicates(tree, e) < 0)
@@ -532,13 +532,13 @@ json_skeleton(const char *text, size_t len, struct json_cut *cut, struct err *e)
 	for (int i = 0; i < cut->n_spans; i++)
 		size -= (size_t)(cut->spans[i].end - cut->spans[i].begin);
 	if (size > JSON_SKELETON_MAX) {
-		err_set(e, ERR_TOO_LARGE, "The JSON text has %zu bytes besides the inputs' data; at most %zu are read.", size,
+		err_set(e, ERR_TOO_LARGE, "the JSON text has %zu bytes besides the inputs' data; at most %zu are read", size,
 			JSON_SKELETON_MAX);
 		return NULL;
 	}
 	out = malloc(size + 3 * JSON_SPANS_MAX + 1);
 	if (!out) {
-		err_set(e, ERR_OUT_OF_MEMORY, "There is not enough memory to read %zu bytes of JSON.", size);
+		err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory to read %zu bytes of JSON", size);
 		return NULL;
 	}
 	o = out;

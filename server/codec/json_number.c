@@ -42,7 +42,7 @@ bad_value(const struct fill *f, const char *wanted)
 
 	excerpt(f, found, sizeof(found));
 	return err_input(f->e, ERR_MALFORMED_BODY, f->name, found, wanted,
-			 "Input %s: element %" PRId64 " of its data is %s; %s is wanted.", f->name, f->n, found, wanted);
+			 "input %s: element %" PRId64 " of its data is %s; %s is wanted", f->name, f->n, found, wanted);
 }
 
 static int
@@ -52,10 +52,10 @@ bad_syntax(const struct fill *f)
 
 	if (f->p == f->end)
 		return err_input(f->e, ERR_MALFORMED_BODY, f->name, "the end of the text", "a list",
-				 "Input %s: its data is no complete list.", f->name);
+				 "input %s: its data is no complete list", f->name);
 	excerpt(f, found, sizeof(found));
 	return err_input(f->e, ERR_MALFORMED_BODY, f->name, found, "a comma or ]",
-			 "Input %s: its data has %s after %" PRId64 " elements, where a comma or ] belongs.", f->name, found,
+			 "input %s: its data has %s after %" PRId64 " elements, where a comma or ] belongs", f->name, found,
 			 f->n);
 }
 
@@ -66,7 +66,7 @@ bad_shape(const struct fill *f, const char *what)
 
 	tensor_shape_text(f->t, shape, sizeof(shape));
 	return err_input(f->e, ERR_MALFORMED_BODY, f->name, what, shape,
-			 "Input %s: its data %s, but its shape is %s (%" PRId64 " elements).", f->name, what, shape, f->room);
+			 "input %s: its data %s, but its shape is %s (%" PRId64 " elements)", f->name, what, shape, f->room);
 }
 
 /* The value that a string in quotes at p spells: NaN and infinities. */

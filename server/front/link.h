@@ -21,9 +21,10 @@ struct link_job { /* owned by the caller, who keeps it until done was called */
 	link_done_f done;
 	void *cls;
 	/* link's own */
-	struct link_job *next, *prev;
-	uint64_t submitted_ns;
+	struct link_job *next;
+	uint64_t cancel_ns; /* the worker was told to drop it, 0: not */
 	uint8_t state, tries;
+	bool unwanted, late; /* the client is gone; its time is up */
 };
 
 struct link_config {
@@ -38,22 +39,24 @@ struct link_config {
 struct link *link_new(const struct link_config *c);
 void link_free(struct link **l); /* fails what is left with ERR_DRAINING */
 
-/* Supervisor's news, brought to this thread. */
+/* Supervisor's news, brought to this thread. `why` of ERR_DEVICE_UNAVAILABLE: no worker will come, until link_up. */
 void link_up(struct link *l, uint32_t generation, int sock, const struct worker_status *st);
 void link_gone(struct link *l, uint32_t generation, uint64_t running_loop, uint64_t running_id, const struct err *why);
 
-/* Always takes the job: while the worker is away it waits (until its deadline). done may be called from
- * any later link_* call, never from inside link_submit. */
+/* Always takes the job: while the worker is away it waits (until its deadline, or until it is known that no worker
+ * will come). done is called from inside link_event, link_expire, link_up, link_gone and link_free only. A few jobs are
+ * with the worker at a time, the others wait here. */
 void link_submit(struct link *l, struct link_job *job);
-/* The client is gone or out of time: if queued, it is taken out; done follows with ERR_CLIENT_GONE either way
- * (for a running job when it ends: its memory is in use until then). */
+/* The client is gone: if queued, it is taken out; done follows with ERR_CLIENT_GONE either way (for a job the
+ * worker has when that is done with it: its memory is in use until then). */
 void link_cancel(struct link *l, struct link_job *job);
 
 /* For the loop's epoll: -1 while there is no worker. The fd changes only in link_up/link_gone/link_event. */
 int link_fd(const struct link *l);
 bool link_wants_write(const struct link *l);
 void link_event(struct link *l, bool readable, bool writable);
-/* Call about every 100 ms, and at link_next_deadline: ends jobs past their deadline. */
+/* Call about every 100 ms while jobs are queued: ends what is past its deadline (a running one a moment later: the
+ * worker may say so itself, otherwise it is killed). Once a second or so when idle: tells the worker of slabs given back. */
 void link_expire(struct link *l, uint64_t now_ns);
 
 unsigned link_queued(const struct link *l); /* jobs, running one included */

@@ -24,10 +24,12 @@ struct supervisor;
 /* What the loops are told; called on the supervisor's thread, must only pass the news on. */
 struct supervisor_events {
 	void *cls;
-	/* A ready worker's socket for this loop (ownership moves). The status page stays mapped until `gone`
-	 * was handled by every loop (link_gone drops the reference). */
+	/* A ready worker's socket for this loop (ownership moves). The status page is the device's, the same for all
+	 * generations of its worker, and stays mapped until supervisor_free. */
 	void (*up)(void *cls, int loop, unsigned device, uint32_t generation, int sock, const struct worker_status *st);
-	/* The worker is dead and reaped (or lost); `running_loop`/`running_id` as in the status page at its death. */
+	/* The worker is dead and reaped (or lost); `running_loop`/`running_id` as in the status page at its death.
+	 * When no other will come (FAILED, LOST), also after a start that never came to `up`, a second one follows
+	 * with ERR_DEVICE_UNAVAILABLE in `why`: nobody is to wait. A lost one that dies after all is replaced: `up`. */
 	void (*gone)(void *cls, int loop, unsigned device, uint32_t generation, uint64_t running_loop,
 		     uint64_t running_id, const struct err *why);
 };

@@ -148,8 +148,8 @@ combine_item(void *arg, int64_t unit, int thread)
 	}
 }
 
-static const struct attn_kernel *
-choose_kernel(void)
+const struct attn_kernel *
+attn_kernel_choose(void)
 {
 #if defined(__x86_64__)
 	switch (cpu_isa()) {
@@ -202,7 +202,7 @@ carve_scratch(const struct plan *pl, int64_t keys, struct attn_scratch *s, struc
 static int
 run(const struct op_call *c, struct compute *ctx, struct err *e)
 {
-	struct plan pl = { .kernel = choose_kernel() };
+	struct plan pl = { .kernel = attn_kernel_choose() };
 	int64_t units, longest, scratches, rows = ROWS_MAX;
 
 	attn_problem_get(c, &pl.p);

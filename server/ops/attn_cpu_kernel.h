@@ -54,6 +54,9 @@ struct attn_kernel {
 
 extern const struct attn_kernel attn_kernel_scalar, attn_kernel_avx2, attn_kernel_avx512;
 
+/* The best that cpu_isa() allows. */
+const struct attn_kernel *attn_kernel_choose(void);
+
 static inline int64_t
 attn_round_up(int64_t n, int64_t to)
 {

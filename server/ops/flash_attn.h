@@ -25,9 +25,9 @@ struct attn_problem {
 	enum dtype dtype; /* of q, k, v and out */
 	/* 0 when there is not one row of output (then heads and lengths mean nothing either): no work. */
 	int64_t batch;
-	int64_t heads_q,
-		heads_k;    /* heads_q is a multiple of heads_k; query head h reads head h / (heads_q / heads_k) */
-	int64_t dim, dim_v; /* of q and k; of v and out */
+	/* heads_q is a multiple of heads_k; query head h reads key/value head h / (heads_q / heads_k). */
+	int64_t heads_q, heads_k;
+	int64_t dim, dim_v;	    /* of q and k; of v and out */
 	int64_t seqlen_q, seqlen_k; /* dense: every sequence's; variable length: max_seqlen_q, max_seqlen_k */
 	const int32_t *cu_q, *cu_k; /* variable length: batch + 1 starts; NULL: dense */
 	const void *q, *k, *v;
@@ -72,36 +72,30 @@ attn_visible(const struct attn_problem *p, int64_t len_q, int64_t len_k, int64_t
 /* How many (query, key) pairs of one sequence and head are visible; exact below 2^53, closed form. */
 double attn_pairs(int64_t len_q, int64_t len_k, int64_t left, int64_t right);
 
-/* Shared rows and checks of the two operators' tables (flash_attn.c). */
+/* clang-format off */
+/* Shared rows of the two operators' tables; the texts are in flash_attn.c. */
 #define ATTN_PARAM_ROWS                                                                                                \
 	[ATTN_CAUSAL] = {.name = "causal", .type = OP_BOOL, .fallback = "false", .help = attn_help_causal},            \
-	[ATTN_SCALE] = {.name = "softmax_scale",                                                                       \
-			.type = OP_FLOAT,                                                                              \
-			.min = -3.0e38,                                                                                \
-			.max = 3.0e38,                                                                                 \
+	[ATTN_SCALE] = {.name = "softmax_scale", .type = OP_FLOAT, .min = -3.0e38, .max = 3.0e38,                      \
 			.help = attn_help_scale},                                                                      \
-	[ATTN_WINDOW] = {.name = "window_size",                                                                        \
-			 .type = OP_INTS,                                                                              \
-			 .fallback = "-1,-1",                                                                          \
-			 .min = -1,                                                                                    \
-			 .max = 2147483647,                                                                            \
+	[ATTN_WINDOW] = {.name = "window_size", .type = OP_INTS, .fallback = "-1,-1", .min = -1, .max = 2147483647,    \
 			 .help = attn_help_window},                                                                    \
 	[ATTN_RETURN_LSE] = {.name = "return_lse", .type = OP_BOOL, .fallback = "false", .help = attn_help_lse},       \
-	[ATTN_BF16_CVT] = {                                                                                            \
-		.name = "how_v3_bf16_cvt", .type = OP_INT, .fallback = "1", .min = 0, .max = 2, .help = attn_help_cvt}
+	[ATTN_BF16_CVT] = {.name = "how_v3_bf16_cvt", .type = OP_INT, .fallback = "1", .min = 0, .max = 2,             \
+			   .help = attn_help_cvt}
 
 /* AITER's parameters that neither operator offers. */
 #define ATTN_REFUSED_ROWS                                                                                              \
 	{"dropout_p", "0", "inference only: there is no dropout"},                                                     \
-		{"bias", "None", "an additive bias is not offered"}, {"alibi_slopes", "None", "ALiBi is not offered"}, \
-		{"deterministic", "true|false|1|0", "it only concerns the backward pass"},                             \
-		{"return_attn_probs", "false|0", "the probabilities are never stored; return_lse is offered"},         \
-		{"sink_ptr", "None", "attention sinks are not offered"},                                               \
-		{"sink", "None", "attention sinks are not offered"},                                                   \
-		{"logits_soft_cap", "0|None", "a soft cap on the scores is not offered"},                              \
-	{                                                                                                              \
-		"softcap", "0|None", "a soft cap on the scores is not offered"                                         \
-	}
+	{"bias", "None", "an additive bias is not offered"},                                                           \
+	{"alibi_slopes", "None", "ALiBi is not offered"},                                                              \
+	{"deterministic", "true|false|1|0", "it only concerns the backward pass"},                                     \
+	{"return_attn_probs", "false|0", "the probabilities are never stored; return_lse is offered"},                 \
+	{"sink_ptr", "None", "attention sinks are not offered"},                                                       \
+	{"sink", "None", "attention sinks are not offered"},                                                           \
+	{"logits_soft_cap", "0|None", "a soft cap on the scores is not offered"},                                      \
+	{"softcap", "0|None", "a soft cap on the scores is not offered"}
+/* clang-format on */
 
 extern const struct op op_flash_attn_func, op_flash_attn_varlen_func;
 extern const char attn_fp8_note[];

@@ -11,8 +11,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from bodies import (BF16, DTYPES, cast, json_values, multipart, name_of, native_json, normal, npy, npy_parse,  # noqa: E402
-                    oip, oip_parse, safetensors, safetensors_parse, shuffled, to_bf16, to_float)
+from bodies import (BF16, DTYPES, cast, json_values, multipart, name_of, native_json, normal, npy,  # noqa: E402
+                    npy_parse, oip, oip_parse, safetensors, safetensors_parse, shuffled, to_bf16, to_float)
 from client import Client, Closed, Deadline, Malformed, Response, chunked  # noqa: E402
 from reference import attention, attention_varlen, rmsnorm, visible  # noqa: E402
 

@@ -1,7 +1,7 @@
 """Tensors and the request and reply bodies that carry them, made with numpy alone, independently of the server.
 
-bf16 has no numpy type: here it is an array of dtype V2 (two opaque bytes), which is also how ml_dtypes writes it to npy.
-Used by the black-box tests in this folder and by bench/.
+bf16 has no numpy type: here it is an array of dtype V2 (two opaque bytes), which is also how ml_dtypes writes it to
+npy. Used by the black-box tests in this folder and by bench/.
 """
 import ast
 import io
@@ -101,7 +101,8 @@ def safetensors_parse(data):
         begin, stop = t["data_offsets"]
         dt, count = known[t["dtype"]], int(np.prod(t["shape"], dtype=np.int64))
         if begin != end or stop - begin != count * dt.itemsize:
-            raise ValueError("%s lies at %d..%d; %d bytes from %d wanted" % (name, begin, stop, count * dt.itemsize, end))
+            raise ValueError("%s lies at %d..%d; %d bytes from %d wanted" %
+                             (name, begin, stop, count * dt.itemsize, end))
         tensors[name] = np.frombuffer(data, dt, count, 8 + n + begin).reshape(t["shape"])
         end = stop
     if 8 + n + end != len(data):
@@ -117,8 +118,8 @@ def npy(a, descr=None, version=(1, 0), fortran=False):
     length = "<H" if version[0] == 1 else "<I"
     lead = 8 + struct.calcsize(length)
     text += " " * (-(lead + len(text) + 1) % 64) + "\n"
-    return b"\x93NUMPY" + bytes(version) + struct.pack(length, len(text)) + text.encode("utf-8" if version[0] > 2 else "latin1") + \
-        a.tobytes("F" if fortran else "C")
+    return b"".join([b"\x93NUMPY", bytes(version), struct.pack(length, len(text)),
+                     text.encode("utf-8" if version[0] > 2 else "latin1"), a.tobytes("F" if fortran else "C")])
 
 
 def npy_parse(data):

@@ -1,4 +1,5 @@
-"""What the operators should answer, in float64 numpy, written from their definition and sharing nothing with the server."""
+"""What the operators should answer, in float64 numpy: written from their definition, sharing nothing with the server.
+"""
 import numpy as np
 
 
@@ -8,11 +9,12 @@ def rmsnorm(x, weight, eps=1e-6):
 
 
 def visible(sq, sk, causal=False, window=(-1, -1)):
-    """Which key each query sees, [sq, sk]: causal and window are aligned to the bottom right; -1 is no bound."""
+    """Which key each query sees, [sq, sk]: causal and window are aligned to the bottom right; -1 is no bound,
+    and causal is the window's right end at 0, whatever was given for it."""
     offset = np.arange(sk)[None, :] - (np.arange(sq)[:, None] + sk - sq)
     left, right = window
     if causal:
-        right = 0 if right < 0 else min(right, 0)
+        right = 0
     mask = np.ones((sq, sk), bool)
     if left >= 0:
         mask &= offset >= -left

@@ -40,7 +40,8 @@ def check_bf16():
     odd = np.float64(1.0078125) + 0.00390625
     assert t.to_float(t.to_bf16(odd)) == 1.015625
     assert t.to_float(t.to_bf16(3.4e38)) == math.inf and t.to_float(t.to_bf16(3.39e38)) < math.inf
-    values = np.random.default_rng(0).standard_normal(5000) * np.exp2(np.random.default_rng(1).integers(-140, 127, 5000))
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(5000) * np.exp2(rng.integers(-140, 127, 5000))
     got = t.to_float(t.to_bf16(values))
     grid = np.sort(t.to_float(exact[number]))
     grid = grid[np.isfinite(grid)]
@@ -75,7 +76,8 @@ def check_bodies():
     body, kind = t.multipart({"q": arrays["a"], "causal": "true"}, "XX")
     assert kind.endswith("boundary=XX") and body.count(b"--XX\r\n") == 2 and body.endswith(b"\r\n--XX--\r\n")
     assert t.npy(arrays["a"]) in body and b'name="causal"\r\n\r\ntrue\r\n' in body
-    assert t.json_values(np.array([[1.5, math.nan], [math.inf, -math.inf]], np.float32)) == [[1.5, "NaN"], ["Infinity", "-Infinity"]]
+    special = np.array([[1.5, math.nan], [math.inf, -math.inf]], np.float32)
+    assert t.json_values(special) == [[1.5, "NaN"], ["Infinity", "-Infinity"]]
     j = json.loads(t.native_json({"c": np.array([2**62 + 1])}, {"eps": 1}))
     assert j["inputs"]["c"]["data"] == [2**62 + 1] and j["params"] == {"eps": 1}
     for binary in (True, False):
@@ -103,10 +105,12 @@ def naive_attention(q, k, v, allowed, scale):
 
 def check_references():
     rng = np.random.default_rng(4)
-    for sq, sk, causal, left, right in [(5, 5, False, -1, -1), (5, 7, True, -1, -1), (7, 4, True, -1, -1), (1, 6, True, -1, -1),
-                                        (6, 6, False, 2, 0), (6, 6, False, 1, 1), (6, 8, True, 2, -1), (5, 5, False, -1, 1),
-                                        (4, 0, False, -1, -1)]:
-        q, k, v = rng.standard_normal((2, sq, 4, 8)), rng.standard_normal((2, sk, 2, 8)), rng.standard_normal((2, sk, 2, 5))
+    for sq, sk, causal, left, right in [(5, 5, False, -1, -1), (5, 7, True, -1, -1), (7, 4, True, -1, -1),
+                                        (1, 6, True, -1, -1), (6, 6, False, 2, 0), (6, 6, False, 1, 1),
+                                        (6, 8, True, 2, -1), (5, 5, False, -1, 1), (4, 0, False, -1, -1),
+                                        (5, 6, True, 3, 2)]:
+        q, k = rng.standard_normal((2, sq, 4, 8)), rng.standard_normal((2, sk, 2, 8))
+        v = rng.standard_normal((2, sk, 2, 5))
         out, lse = t.attention(q, k, v, causal, (left, right), 0.3)
         assert out.shape == (2, sq, 4, 5) and lse.shape == (2, 4, sq)
 
@@ -153,17 +157,19 @@ def check_client():
             assert r.status == 200 and r.body == b"abc" and r.all("x-a") == ["1", "2"] and r.interim[0].status == 100
             refuses(t.Malformed, r.get, "X-A")
             assert c.response().status == 204 and c.closed()
-    with answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\nT: 1\r\n\r\n", 40) as c:
+    with answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                   b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\nT: 1\r\n\r\n", 40) as c:
         r = c.response()
         assert r.body == b"abc0123456789" and r.trailers == [("T", "1")]
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n") as c:
         assert c.response("HEAD").body == b"" and c.closed()
     with answering(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it") as c:
         assert c.response().body == b"all of it"
-    for bad in (b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", b"HTTP/1.1 200 OK\r\nA : 1\r\n\r\n",
+    for bad in (b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+                b"HTTP/1.1 200 OK\r\nA : 1\r\n\r\n", b"HTTP/1.1 200 OK\r\n A: 1\r\n\r\n",
                 b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", b"HTTP/1.1 200 OK\r\n\r\n",
                 b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na", b"HTTP/1.1 99 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n A: 1\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na", b"HTTP/1.1 99 OK\r\n\r\n",
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n"):
         with answering(bad) as c:
             refuses(t.Malformed, c.response)
@@ -183,7 +189,8 @@ def check_client():
         sent = b""
         while not sent.endswith(b"body"):
             sent += peer.recv(1000)
-        assert sent == b"abPOST /x?y=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nA: b\r\nContent-Length: 4\r\n\r\nbody" % listener.getsockname()[1]
+        assert sent == (b"abPOST /x?y=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nA: b\r\nContent-Length: 4\r\n\r\nbody" %
+                        listener.getsockname()[1])
     assert t.chunked(b"abcde", 4) == b"4\r\nabcd\r\n1\r\ne\r\n0\r\n\r\n"
 
 
@@ -235,7 +242,8 @@ def check_vectors(folder):
             if op == "flash_attn_func":
                 out, lse = t.attention(x["q"], x["k"], x["v"], *how)
             else:
-                out, lse = t.attention_varlen(x["q"], x["k"], x["v"], tensors["cu_seqlens_q"], tensors["cu_seqlens_k"], *how)
+                out, lse = t.attention_varlen(x["q"], x["k"], x["v"], tensors["cu_seqlens_q"],
+                                              tensors["cu_seqlens_k"], *how)
             got = {"out": out, "softmax_lse": lse}
         else:
             continue

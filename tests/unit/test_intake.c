@@ -49,7 +49,7 @@ Test(intake, wrong_tensors_are_refused)
 		enum err_code code;
 		const char *says;
 	} cases[] = {
-		{"vlaue", ERR_UNKNOWN_INPUT, "did you mean value"},
+		{"valu", ERR_UNKNOWN_INPUT, "did you mean value"},
 		{"zzz", ERR_UNKNOWN_INPUT, "q, key, value, weight"},
 		{"out", ERR_UNKNOWN_INPUT, "output"},
 		{"", ERR_MALFORMED_BODY, "empty"},

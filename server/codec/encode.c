@@ -1,0 +1,193 @@
+/*
+ * encode.c: a reply's body as a list of pieces: headers made here, tensors' data pointed to. npy and safetensors;
+ * encode_json.c has the JSON forms. Called by the request, for large JSON on a helper thread. The body owns `owned`,
+ * everything else belongs to the request's memory.
+ */
+#include "codec/encode.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text.h"
+
+/* Headers larger than this are a bug. */
+#define HEADER_CEILING ((size_t)1 << 20)
+
+static int
+no_memory(struct err *e)
+{
+	return err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory for the reply's header");
+}
+
+static void
+add_piece(struct body *b, const void *p, uint64_t n)
+{
+	if (n == 0)
+		return;
+	assert(b->n < BODY_PIECES_MAX);
+	b->pieces[b->n++] = (struct body_piece){p, (size_t)n};
+	b->bytes += n;
+}
+
+static const char *
+npy_descr(enum dtype dt)
+{
+	const struct dtype_info *info = dtype_info(dt);
+
+	/* bf16 and fp8 are unknown to numpy; ml_dtypes writes them as void of their size */
+	return info->npy ? info->npy : info->size == 2 ? "<V2" : "|V1";
+}
+
+static int
+encode_npy(const struct encode_job *job, struct body *b, struct err *e)
+{
+	const struct tensor *t = job->tensors[0].t;
+	unsigned char magic[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 0, 0};
+	struct text head;
+	size_t total;
+	char *p;
+
+	if (job->n != 1 || job->mode != DATA_ALL)
+		return err_set(e, ERR_NOT_ACCEPTABLE,
+			       "npy holds one array, and the reply has %d outputs%s; ask for safetensors or JSON", job->n,
+			       job->mode == DATA_ALL ? "" : " without data");
+	text_init(&head, HEADER_CEILING);
+	text_addn(&head, (const char *)magic, sizeof(magic));
+	text_addf(&head, "{'descr': '%s', 'fortran_order': False, 'shape': (", npy_descr(t->dtype));
+	for (int i = 0; i < t->rank; i++)
+		text_addf(&head, "%s%" PRId64, i ? ", " : "", t->shape[i]);
+	text_add(&head, t->rank == 1 ? ",), }" : "), }");
+	/* the data begins at a multiple of 64; a newline ends the header */
+	while (!head.failed && (head.len + 1) % 64 != 0)
+		text_add(&head, " ");
+	text_add(&head, "\n");
+	total = head.len;
+	p = text_take(&head);
+	if (!p)
+		return no_memory(e);
+	p[8] = (char)((total - sizeof(magic)) & 0xff);
+	p[9] = (char)((total - sizeof(magic)) >> 8);
+	b->owned = p;
+	b->content_type = "application/x-npy";
+	add_piece(b, p, total);
+	add_piece(b, t->data, t->bytes);
+	return 0;
+}
+
+/* A JSON object as the string that __metadata__ wants. */
+static void
+add_digest(struct text *head, const struct encode_tensor *et)
+{
+	struct text digest;
+	char name[TENSOR_NAME_MAX + 16];
+
+	snprintf(name, sizeof(name), "digest.%s", et->name);
+	text_init(&digest, HEADER_CEILING);
+	encode_digest(&digest, &et->digest);
+	text_add(head, ",");
+	text_json(head, name);
+	text_add(head, ":");
+	text_json(head, digest.p ? digest.p : "");
+	head->failed |= digest.failed;
+	text_fini(&digest);
+}
+
+static int
+encode_safetensors(const struct encode_job *job, struct body *b, struct err *e)
+{
+	static const char length[8] = {0};
+	struct text head;
+	uint64_t offset = 0;
+	size_t total, n;
+	char *p;
+
+	text_init(&head, HEADER_CEILING);
+	text_addn(&head, length, sizeof(length));
+	text_add(&head, "{\"__metadata__\":{\"op\":");
+	text_json(&head, job->op ? job->op : "");
+	if (job->stats_json) {
+		text_add(&head, ",\"stats\":");
+		text_json(&head, job->stats_json);
+	}
+	for (int i = 0; i < job->n && job->mode == DATA_DIGEST; i++)
+		add_digest(&head, &job->tensors[i]);
+	text_add(&head, "}");
+	for (int i = 0; i < job->n && job->mode == DATA_ALL; i++) {
+		const struct tensor *t = job->tensors[i].t;
+
+		text_add(&head, ",");
+		text_json(&head, job->tensors[i].name);
+		text_addf(&head, ":{\"dtype\":\"%s\",\"shape\":[", dtype_info(t->dtype)->safetensors);
+		for (int k = 0; k < t->rank; k++)
+			text_addf(&head, "%s%" PRId64, k ? "," : "", t->shape[k]);
+		text_addf(&head, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", offset, offset + t->bytes);
+		offset += t->bytes;
+	}
+	text_add(&head, "}");
+	while (!head.failed && head.len % 64 != 0)
+		text_add(&head, " ");
+	total = head.len;
+	p = text_take(&head);
+	if (!p)
+		return no_memory(e);
+	n = total - sizeof(length);
+	for (int i = 0; i < 8; i++)
+		p[i] = (char)(n >> (8 * i) & 0xff);
+	b->owned = p;
+	b->content_type = "application/x-safetensors";
+	add_piece(b, p, total);
+	for (int i = 0; i < job->n && job->mode == DATA_ALL; i++)
+		add_piece(b, job->tensors[i].t->data, job->tensors[i].t->bytes);
+	return 0;
+}
+
+int
+encode_body(const struct encode_job *job, struct mem *mem, struct body *b, struct err *e)
+{
+	memset(b, 0, sizeof(*b));
+	b->oip_header_len = -1;
+	switch (job->form) {
+	case FORM_NPY:
+		return encode_npy(job, b, e);
+	case FORM_SAFETENSORS:
+		return encode_safetensors(job, b, e);
+	case FORM_JSON:
+		return encode_json_body(job, mem, b, e);
+	case FORM_OIP:
+		return encode_oip_body(job, mem, b, e);
+	case FORM_NONE:
+		break;
+	}
+	return err_set(e, ERR_NOT_ACCEPTABLE, "the reply has no form");
+}
+
+uint64_t
+encode_cost(const struct encode_job *job)
+{
+	uint64_t cost = 0;
+
+	for (int i = 0; i < job->n; i++) {
+		const struct tensor *t = job->tensors[i].t;
+
+		if (job->mode == DATA_DIGEST)
+			cost += t->bytes;
+		else if (job->mode == DATA_NONE)
+			continue;
+		else if (job->form == FORM_JSON && job->base64)
+			cost += t->bytes;
+		else if (job->form == FORM_JSON || (job->form == FORM_OIP && !job->tensors[i].binary))
+			cost += (uint64_t)tensor_elements(t) * encode_element_max(t->dtype);
+	}
+	return cost;
+}
+
+void
+body_fini(struct body *b)
+{
+	free(b->owned);
+	memset(b, 0, sizeof(*b));
+	b->oip_header_len = -1;
+}
