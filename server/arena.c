@@ -374,6 +374,20 @@ out:
 	return a;
 }
 
+bool
+arena_would_grow(struct arena_pool *pool, uint64_t bytes)
+{
+	uint64_t arena_bytes;
+	int class = class_of(bytes, &arena_bytes), to = class < SMALL_CLASSES ? class + 1 : class + LARGE_STEPS;
+	bool found = class == -1; /* then it is refused, at once */
+
+	pthread_mutex_lock(&pool->lock);
+	for (int i = class; !found && i < to && i < CLASSES; i++)
+		found = pool->free[i] != NULL;
+	pthread_mutex_unlock(&pool->lock);
+	return !found;
+}
+
 int
 arena_borrow(struct arena_pool *pool, uint64_t bytes, struct mem_block *b, struct err *e)
 {

@@ -68,6 +68,8 @@ struct mem_block {
 #define ARENA_SMALLEST ((uint64_t)64 << 10)
 uint64_t arena_limit(const struct arena_pool *pool);
 int arena_borrow(struct arena_pool *pool, uint64_t bytes, struct mem_block *b, struct err *e);
+/* No arena of a fitting class is free. */
+bool arena_would_grow(struct arena_pool *pool, uint64_t bytes);
 void arena_return(struct arena_pool *pool, const struct mem_block *blocks, int n);
 
 struct mem {
@@ -83,6 +85,9 @@ void mem_fini(struct mem *m); /* returns all arenas; idempotent */
 
 /* Hint: about this many bytes will be wanted in all (the Content-Length); borrows one arena for them. */
 int mem_expect(struct mem *m, uint64_t bytes, struct err *e);
+
+/* Would `bytes` more mean making a new slab? That takes about a millisecond per MiB: not on an event loop. */
+bool mem_would_grow(const struct mem *m, uint64_t bytes);
 
 /* Borrow `bytes` for a tensor: sets t->slab, t->offset, t->data. Zero bytes is fine. The memory is not
  * cleared. ERR_OUT_OF_MEMORY (never fits) or ERR_OVERLOADED (fits when others have finished). */

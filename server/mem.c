@@ -102,6 +102,17 @@ mem_cut(struct mem *m, uint64_t bytes, uint64_t *offset, struct err *e)
 	return b;
 }
 
+bool
+mem_would_grow(const struct mem *m, uint64_t bytes)
+{
+	uint64_t most = 0;
+
+	for (int i = 0; i < m->n; i++)
+		if (m->blocks[i].size - m->blocks[i].used > most)
+			most = m->blocks[i].size - m->blocks[i].used;
+	return bytes + 4096 > most && arena_would_grow(m->pool, bytes);
+}
+
 int
 mem_expect(struct mem *m, uint64_t bytes, struct err *e)
 {

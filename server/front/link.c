@@ -382,12 +382,48 @@ link_event(struct link *l, bool readable, bool writable)
 	pump(l);
 }
 
+/* Of what the dead worker had: what ran fails, what waited there comes back to the head of the queue, once. */
+static void
+sort_out(struct link *l, uint64_t running_loop, uint64_t running_id, const struct err *why)
+{
+	struct link_job *j, *ran = NULL;
+	struct list again, failed;
+	struct err twice = {0};
+
+	/* First picked, then told: done may submit or cancel, which changes the lists. */
+	list_init(&again);
+	list_init(&failed);
+	while ((j = list_pop(&l->sent)) != NULL) {
+		l->n_sent--;
+		j->cancel_ns = 0;
+		if (running_loop == (uint64_t)l->c.loop + 1 && running_id == j->msg.m.id) {
+			ran = j;
+		} else if (j->unwanted || j->late || j->tries++ > 0) {
+			list_add(&failed, j);
+		} else {
+			j->state = J_WAITING;
+			list_add(&again, j);
+			continue;
+		}
+		j->state = J_ENDED;
+	}
+	if (again.head) {
+		/* An empty list's tail is in the list itself; `again` is about to go. */
+		*again.tail = l->waiting.head;
+		if (!l->waiting.head)
+			l->waiting.tail = again.tail;
+		l->waiting.head = again.head;
+	}
+	if (ran)
+		fail(l, ran, why);
+	err_set(&twice, ERR_WORKER_CRASHED, "the device's worker died twice while this waited for its turn: %.400s", why->msg);
+	while ((j = list_pop(&failed)) != NULL)
+		fail(l, j, &twice);
+}
+
 void
 link_gone(struct link *l, uint32_t generation, uint64_t running_loop, uint64_t running_id, const struct err *why)
 {
-	struct list again;
-	struct link_job *j;
-
 	if (why->code == ERR_DEVICE_UNAVAILABLE)
 		l->hopeless = *why;
 	if (generation == l->generation && l->st) {
@@ -396,26 +432,7 @@ link_gone(struct link *l, uint32_t generation, uint64_t running_loop, uint64_t r
 		(void)answers_read(l, DEPTH);
 		sock_close(l);
 		l->st = NULL;
-		list_init(&again);
-		while ((j = list_pop(&l->sent)) != NULL) {
-			bool ran = running_loop == (uint64_t)l->c.loop + 1 && running_id == j->msg.m.id;
-
-			l->n_sent--;
-			j->cancel_ns = 0;
-			if (ran || j->unwanted || j->late || j->tries++ > 0) {
-				fail(l, j, why);
-				continue;
-			}
-			j->state = J_WAITING;
-			list_add(&again, j);
-		}
-		/* Those that come back were first. */
-		if (again.head) {
-			*again.tail = l->waiting.head;
-			if (!l->waiting.head)
-				l->waiting.tail = again.tail;
-			l->waiting.head = again.head;
-		}
+		sort_out(l, running_loop, running_id, why);
 	}
 	tell_ended(l);
 	if (l->hopeless.code != ERR_NONE)

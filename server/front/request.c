@@ -2,6 +2,7 @@
 #include "front/request.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,30 +84,22 @@ request_end(struct request *req)
 
 /* ---------------------------------------------------------------- libmicrohttpd's turns */
 
-/* Copy the path (before '?') and find its route. */
-static int
-route(struct request *req, struct err *e)
+void
+request_begin_failed(struct request *req)
 {
 	struct conn *c = req->conn;
 
-	req->head_only = strcmp(c->method, "HEAD") == 0;
-	return routes_find(req, c->method, c->target, e);
+	if (!conn_has_body(c))
+		request_reply_error(req);
+	else if (!conn_body_discard(c, req))
+		request_refuse(req);
 }
 
-/* After an early error: drain a small body so that the connection lives on, give the connection up otherwise. */
-static void
-begin_failed(struct request *req)
+void
+request_take_body(struct request *req)
 {
-	struct conn *c = req->conn;
-
-	if (!conn_has_body(c)) {
-		request_reply_error(req);
-		return;
-	}
-	req->discarding = true;
-	if (!conn_body_discard(c, req)) {
-		request_refuse(req);
-	}
+	req->t[T_BODY] = clock_ns();
+	conn_body_start(req->conn, req);
 }
 
 static void
@@ -114,22 +107,24 @@ request_begin(struct request *req)
 {
 	struct conn *c = req->conn;
 
-	if (route(req, &req->err) == -1) {
-		begin_failed(req);
+	req->head_only = strcmp(c->method, "HEAD") == 0;
+	if (routes_find(req, c->method, c->target, &req->err) == -1) {
+		request_begin_failed(req);
 		return;
 	}
 	if (req->route->compute) {
-		if (request_open(req, &req->err) == -1) {
-			begin_failed(req);
-			return;
+		switch (request_open(req, &req->err)) {
+		case -1:
+			request_begin_failed(req);
+			break;
+		case 0:
+			request_take_body(req);
+			break;
 		}
-		req->t[T_BODY] = clock_ns();
-		conn_body_start(c, req);
 		return;
 	}
 	/* The rest takes no body worth keeping; the index may come with one. */
 	if (conn_has_body(c)) {
-		req->discarding = true;
 		if (!conn_body_discard(c, req))
 			request_refuse(req);
 		return;
@@ -161,6 +156,36 @@ request_ready(struct request *req)
 	req->ready = true;
 	if (req->suspended)
 		http_resume(req);
+}
+
+/* ---------------------------------------------------------------- helpers */
+
+struct request *
+request_of_task(struct helper_task *t)
+{
+	return (struct request *)((char *)t - offsetof(struct request, task));
+}
+
+static void
+helped(struct helper_task *t)
+{
+	struct request *req = request_of_task(t);
+	request_done_f done = req->helped;
+
+	req->helped = NULL;
+	if (req->gone)
+		request_ready(req);
+	else
+		done(req);
+}
+
+void
+request_help(struct request *req, void (*work)(struct helper_task *t), request_done_f done)
+{
+	req->helped = done;
+	req->task.work = work;
+	req->task.done = helped;
+	helpers_submit(req->loop->svc->helpers, &req->task);
 }
 
 /* ---------------------------------------------------------------- conn.c's news */
@@ -234,7 +259,7 @@ request_gone(struct request *req)
 		req->loop->links[req->run->device].dirty = true;
 		return;
 	}
-	if (req->task.work == NULL)
+	if (req->helped == NULL)
 		request_ready(req);
 }
 

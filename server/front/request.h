@@ -21,7 +21,10 @@
 #include "front/loop.h"
 #include "ops/op.h"
 
+struct request;
 struct route;
+
+typedef void (*request_done_f)(struct request *req);
 
 enum request_time { T_BEGIN, T_BODY, T_RECEIVED, T_DECODED, T_SUBMITTED, T_DONE, T_ENCODED, T_COUNT };
 
@@ -76,13 +79,13 @@ struct request {
 	bool head_only;	 /* HEAD */
 	bool in_handler; /* libmicrohttpd's handler is running: nothing is suspended yet */
 	bool suspended, ready, gone;
-	bool discarding; /* failed early; its body is being drained before the reply */
 	int refs;	 /* libmicrohttpd's request, and the response that points into our memory */
 	enum form form;	 /* the reply's */
 	bool npy_asked;	 /* by the Accept header: not ours to change */
 	enum coding reply_coding;
 	uint64_t t[T_COUNT];
 	struct helper_task task;
+	request_done_f helped; /* what follows the helper's work; NULL: no helper is at work */
 	struct err err;
 	struct reply reply;
 	struct compute_request *run;

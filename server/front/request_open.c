@@ -240,6 +240,24 @@ open_native(struct request *req, struct intake *in, struct err *e)
 	return NULL;
 }
 
+/* Fresh memory for the body: made on a helper thread, before the body is read. */
+static void
+reserve_work(struct helper_task *t)
+{
+	struct request *req = request_of_task(t);
+
+	mem_expect(&req->run->mem, req->conn->head.content_length, &req->err);
+}
+
+static void
+reserve_done(struct request *req)
+{
+	if (req->err.code != ERR_NONE)
+		request_begin_failed(req);
+	else
+		request_take_body(req);
+}
+
 int
 request_open(struct request *req, struct err *e)
 {
@@ -283,7 +301,11 @@ request_open(struct request *req, struct err *e)
 	req->reply_coding = accept_coding(http_header(req, "Accept-Encoding"));
 	if ((run->inflater = inflater_new(run->coding, run->decoder, &caps, e)) == NULL)
 		return -1;
-	if (h->has_length && run->coding == CODING_IDENTITY && mem_expect(&run->mem, h->content_length, e) == -1)
-		return -1;
-	return 0;
+	if (!h->has_length || run->coding != CODING_IDENTITY)
+		return 0;
+	if (mem_would_grow(&run->mem, h->content_length)) {
+		request_help(req, reserve_work, reserve_done);
+		return 1;
+	}
+	return mem_expect(&run->mem, h->content_length, e);
 }

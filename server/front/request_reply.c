@@ -236,7 +236,7 @@ describe(const struct request *req, struct encode_job *job)
 static void
 encode_work(struct helper_task *task)
 {
-	struct request *req = (struct request *)((char *)task - offsetof(struct request, task));
+	struct request *req = request_of_task(task);
 	struct encode_job job;
 	struct text stats;
 	int i;
@@ -261,10 +261,6 @@ encoded(struct request *req)
 {
 	struct text t;
 
-	if (req->gone) {
-		request_ready(req);
-		return;
-	}
 	if (req->err.code != ERR_NONE) {
 		request_reply_error(req);
 		return;
@@ -276,13 +272,6 @@ encoded(struct request *req)
 	server_timing(req);
 	req->reply.status = 200;
 	request_ready(req);
-}
-
-static void
-encode_done(struct helper_task *task)
-{
-	task->work = NULL;
-	encoded((struct request *)((char *)task - offsetof(struct request, task)));
 }
 
 /* ---------------------------------------------------------------- counters */
@@ -334,9 +323,7 @@ request_answer(struct request *req)
 	if (req->reply_coding != CODING_IDENTITY && job.mode == DATA_ALL)
 		cost += op_bytes_moved(&req->run->job.msg.call) > 0 ? (uint64_t)op_bytes_moved(&req->run->job.msg.call) : 0;
 	if (cost > INLINE_MAX) {
-		req->task.work = encode_work;
-		req->task.done = encode_done;
-		helpers_submit(req->loop->svc->helpers, &req->task);
+		request_help(req, encode_work, encoded);
 		return;
 	}
 	encode_work(&req->task);

@@ -292,17 +292,16 @@ job_done(struct link_job *job, const struct msg_done *done)
 	request_answer(req);
 }
 
-static int
-submit(struct request *req, struct err *e)
+static void
+submit(struct request *req)
 {
 	struct compute_request *run = req->run;
 	struct msg_job *m = &run->job.msg;
-	int i;
 
-	for (i = 0; i < op_tensor_count(req->op); i++)
-		if (req->op->tensors[i].role == OP_OUT && m->call.tensors[i].dtype != DT_NONE &&
-		    mem_tensor(&run->mem, &m->call.tensors[i], e) == -1)
-			return -1;
+	if (req->err.code != ERR_NONE) {
+		request_reply_error(req);
+		return;
+	}
 	m->m.type = MSG_JOB;
 	m->m.length = sizeof(*m);
 	m->impl = run->run.impl;
@@ -317,7 +316,38 @@ submit(struct request *req, struct err *e)
 	run->submitted = true;
 	atomic_fetch_add(&req->loop->svc->queued, 1);
 	loop_submit(req->loop, run->device, &run->job);
-	return 0;
+}
+
+/* Memory for the outputs. */
+static void
+reserve_work(struct helper_task *t)
+{
+	struct request *req = request_of_task(t);
+	struct op_call *c = &req->run->job.msg.call;
+	int i;
+
+	for (i = 0; i < op_tensor_count(req->op); i++)
+		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE &&
+		    mem_tensor(&req->run->mem, &c->tensors[i], &req->err) == -1)
+			return;
+}
+
+static void
+reserve(struct request *req)
+{
+	const struct op_call *c = &req->run->job.msg.call;
+	uint64_t bytes = 0;
+	int i;
+
+	for (i = 0; i < op_tensor_count(req->op); i++)
+		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE)
+			bytes = c->tensors[i].bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + c->tensors[i].bytes;
+	if (mem_would_grow(&req->run->mem, bytes)) {
+		request_help(req, reserve_work, submit);
+		return;
+	}
+	reserve_work(&req->task);
+	submit(req);
 }
 
 static void
@@ -329,12 +359,11 @@ decoded(struct request *req)
 	if (e->code == ERR_NONE)
 		inflater_counts(req->run->inflater, &req->run->bytes_in, &req->run->bytes_decoded);
 	if (e->code == ERR_NONE && gather(req, e) == 0 && choose_device(req, e) == 0 && settle_form(req, e) == 0) {
-		if (req->run->run.dry_run) {
+		if (req->run->run.dry_run)
 			dry_run(req);
-			return;
-		}
-		if (submit(req, e) == 0)
-			return;
+		else
+			reserve(req);
+		return;
 	}
 	request_reply_error(req);
 }
@@ -342,23 +371,11 @@ decoded(struct request *req)
 static void
 decode_work(struct helper_task *t)
 {
-	struct request *req = (struct request *)((char *)t - offsetof(struct request, task));
+	struct request *req = request_of_task(t);
 	struct compute_request *run = req->run;
 
 	if (inflater_finish(run->inflater, &req->err) == 0 && intake_finish(&run->in, &req->err) == 0)
 		intake_unshuffle(&run->in, &req->err);
-}
-
-static void
-decode_done(struct helper_task *t)
-{
-	struct request *req = (struct request *)((char *)t - offsetof(struct request, task));
-
-	t->work = NULL;
-	if (req->gone)
-		request_ready(req);
-	else
-		decoded(req);
 }
 
 void
@@ -372,9 +389,7 @@ request_run(struct request *req)
 	if (intake_param_find(&run->in, "shuffle") != NULL)
 		cost += run->bytes_in;
 	if (cost > INLINE_MAX) {
-		req->task.work = decode_work;
-		req->task.done = decode_done;
-		helpers_submit(req->loop->svc->helpers, &req->task);
+		request_help(req, decode_work, decoded);
 		return;
 	}
 	decode_work(&req->task);

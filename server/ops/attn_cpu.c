@@ -125,7 +125,7 @@ combine_item(void *arg, int64_t unit, int thread)
 {
 	const struct plan *pl = arg;
 	int64_t width = 2 + pl->dim_v, stride = pl->block_rows * width;
-	float *o = pl->scratch[thread].o;
+	float *o = pl->scratch[thread].o, scale = attn_scale_get(&pl->p).base2;
 	struct attn_task t;
 
 	unit_task(pl, unit, &t);
@@ -138,13 +138,13 @@ combine_item(void *arg, int64_t unit, int thread)
 		memset(o, 0, (size_t)pl->dim_v * sizeof(*o));
 		for (int64_t s = 0; s < pl->splits && max > -INFINITY; s++) {
 			const float *from = part + s * stride;
-			float by = exp2f(from[0] - max);
+			float by = exp2f((from[0] - max) * scale);
 
 			sum += from[1] * by;
 			for (int64_t i = 0; i < pl->dim_v; i++)
 				o[i] += from[2 + i] * by;
 		}
-		pl->kernel->finish(&t, t.row + r, max, sum, o);
+		pl->kernel->finish(&t, t.row + r, max, sum, 1.0F / sum, o);
 	}
 }
 

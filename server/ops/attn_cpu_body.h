@@ -279,10 +279,10 @@ exact_row(const struct attn_task *t, int64_t row)
 }
 
 static void
-finish(const struct attn_task *t, int64_t row, float max, float sum, float *o)
+finish(const struct attn_task *t, int64_t row, float max, float sum, float by, float *o)
 {
 	int64_t dim = attn_round_up(t->p->dim_v, LANES), begin, end;
-	vf by, odd = vf_set1(0.0F);
+	vf odd = vf_set1(0.0F);
 
 	attn_visible(t->p, t->seq.len_q, t->seq.len_k, row_at(t, row).pos, &begin, &end);
 	if (begin == end) {
@@ -290,9 +290,8 @@ finish(const struct attn_task *t, int64_t row, float max, float sum, float *o)
 		store_row(t, row, o, -INFINITY);
 		return;
 	}
-	by = vf_set1(1.0F / sum);
 	for (int64_t i = 0; i < dim; i += LANES) {
-		vf x = vf_mul(vf_load(o + i), by);
+		vf x = vf_mul(vf_load(o + i), vf_set1(by));
 
 		odd = vf_fma(x, vf_set1(0.0F), odd); /* NaN if x is not finite */
 		vf_store(o + i, x);
@@ -300,14 +299,16 @@ finish(const struct attn_task *t, int64_t row, float max, float sum, float *o)
 	if (!isfinite(max) || !isfinite(sum) || !(sum > 0) || vf_hsum(odd) != 0)
 		exact_row(t, row);
 	else
-		store_row(t, row, o, ((double)max + log2((double)sum)) * 0.69314718055994530942);
+		store_row(t, row, o, (double)max * fabs(t->p->scale) + log((double)sum));
 }
 
 /* Scores of one tile become weights; alpha: what the sums so far must be multiplied by. */
 static void
-soften(const struct attn_scratch *s, float *scores, int64_t row, int mr, int64_t key, int from, int to, float *alpha)
+soften(const struct attn_scratch *s, float *scores, int64_t row, int mr, int64_t key, int from, int to, float scale,
+       float *alpha)
 {
 	float was[ATTN_LANES_MAX] = { 0 }, is[ATTN_LANES_MAX] = { 0 };
+	vf c = vf_set1(scale);
 
 	for (int i = 0; i < mr; i++) {
 		float *x = scores + i * ATTN_KEY_BLOCK, max = s->max[row + i], most;
@@ -330,13 +331,13 @@ soften(const struct attn_scratch *s, float *scores, int64_t row, int mr, int64_t
 		s->max[row + i] = most;
 	}
 	for (int i = 0; i < mr; i += LANES)
-		vf_store(alpha + i, vf_exp2(vf_sub(vf_load(was + i), vf_load(is + i))));
+		vf_store(alpha + i, vf_exp2(vf_mul(vf_sub(vf_load(was + i), vf_load(is + i)), c)));
 	for (int i = 0; i < mr; i++) {
 		float *x = scores + i * ATTN_KEY_BLOCK;
 		vf sum = vf_mul(vf_load(s->sum + (row + i) * LANES), vf_set1(alpha[i])), m = vf_set1(is[i]);
 
 		for (int j = from; j < to; j += LANES) {
-			vf p = vf_exp2(vf_sub(vf_load(x + j), m));
+			vf p = vf_exp2(vf_mul(vf_sub(vf_load(x + j), m), c));
 
 			sum = vf_add(sum, p);
 			vf_store(x + j, p);
@@ -369,7 +370,7 @@ tile_span(const struct attn_scratch *s, int64_t row, int mr, int64_t key, int64_
 /* A group of rows against the packed block of keys. */
 static void
 group_block(const struct attn_task *t, const struct attn_scratch *s, int64_t row, int64_t rows, int64_t key,
-	    int64_t keys)
+	    int64_t keys, float scale)
 {
 	float alpha[ATTN_GROUP_ROWS + ATTN_LANES_MAX];
 	struct span spans[ATTN_GROUP_ROWS / ATTN_ROW_TILE];
@@ -400,7 +401,7 @@ group_block(const struct attn_task *t, const struct attn_scratch *s, int64_t row
 
 		if (w.from < w.to)
 			soften(s, s->s + r * ATTN_KEY_BLOCK, row + r, mr, key, w.from / LANES * LANES,
-			       (int)attn_round_up(w.to, LANES), alpha + r);
+			       (int)attn_round_up(w.to, LANES), scale, alpha + r);
 	}
 	for (int64_t j = 0; j < panels; j++) {
 		int64_t from = panel_start(vecs, panels, j), nv = panel_start(vecs, panels, j + 1) - from;
@@ -423,8 +424,7 @@ task(const struct attn_task *t, const struct attn_scratch *s)
 {
 	const struct attn_problem *p = t->p;
 	int64_t dim_v = attn_round_up(p->dim_v, LANES), begin = INT64_MAX, end = 0;
-	/* Scores come out in units of log2(e), for exp2. */
-	float by = (float)(p->scale * 1.44269504088896340736);
+	struct attn_scale scale = attn_scale_get(p);
 
 	for (int64_t r = 0; r < t->rows; r++) {
 		int64_t lo, hi;
@@ -445,7 +445,7 @@ task(const struct attn_task *t, const struct attn_scratch *s)
 	if (begin < end) {
 		/* The last vector of a row is stored whole, over the next row's start: that one comes next. */
 		for (int64_t r = 0; r < t->rows; r++)
-			convert_row(s->q + r * p->dim, q_row(t, t->row + r), p->dim, by, p->dtype);
+			convert_row(s->q + r * p->dim, q_row(t, t->row + r), p->dim, scale.query, p->dtype);
 		begin = begin / ATTN_KEY_BLOCK * ATTN_KEY_BLOCK;
 	}
 	for (int64_t key = begin; key < end; key += ATTN_KEY_BLOCK) {
@@ -454,13 +454,14 @@ task(const struct attn_task *t, const struct attn_scratch *s)
 		pack_keys(s->k, t, key, keys);
 		pack_values(s->v, t, key, keys);
 		for (int64_t r = 0; r < t->rows; r += ATTN_GROUP_ROWS)
-			group_block(t, s, r, t->rows - r < ATTN_GROUP_ROWS ? t->rows - r : ATTN_GROUP_ROWS, key, keys);
+			group_block(t, s, r, t->rows - r < ATTN_GROUP_ROWS ? t->rows - r : ATTN_GROUP_ROWS, key, keys,
+				    scale.base2);
 	}
 	for (int64_t r = 0; r < t->rows; r++) {
 		float sum = vf_hsum(vf_load(s->sum + r * LANES)), *o = s->o + r * dim_v;
 
 		if (t->partial == NULL) {
-			finish(t, t->row + r, s->max[r], sum, o);
+			finish(t, t->row + r, s->max[r], sum, 1.0F / sum, o);
 		} else {
 			float *to = t->partial + r * (2 + dim_v);
 
@@ -486,11 +487,11 @@ multiply(int64_t m, int64_t n, int64_t depth, const float *a, int64_t lda, const
 	}
 }
 
-static float
-softmax(float *x, int64_t n, int64_t begin, int64_t end)
+static void
+softmax(float *x, int64_t n, int64_t begin, int64_t end, float scale, float *max_out, float *sum_out)
 {
-	float max = -INFINITY, sum = 0;
-	vf m = vf_set1(max), total = vf_set1(0.0F);
+	float max = -INFINITY, sum;
+	vf m = vf_set1(max), c = vf_set1(scale), total = vf_set1(0.0F);
 	int64_t i;
 
 	for (i = begin; i + LANES <= end; i += LANES)
@@ -504,7 +505,7 @@ softmax(float *x, int64_t n, int64_t begin, int64_t end)
 		x[i] = -INFINITY;
 	m = vf_set1(max > -INFINITY || isnan(max) ? max : 0);
 	for (i = 0; i + LANES <= n; i += LANES) {
-		vf p = vf_exp2(vf_sub(vf_load(x + i), m));
+		vf p = vf_exp2(vf_mul(vf_sub(vf_load(x + i), m), c));
 
 		total = vf_add(total, p);
 		vf_store(x + i, p);
@@ -514,7 +515,7 @@ softmax(float *x, int64_t n, int64_t begin, int64_t end)
 
 		for (int j = 0; j < LANES; j++)
 			rest[j] = i + j < n ? x[i + j] : -INFINITY;
-		vf_store(rest, vf_exp2(vf_sub(vf_load(rest), m)));
+		vf_store(rest, vf_exp2(vf_mul(vf_sub(vf_load(rest), m), c)));
 		total = vf_add(total, vf_load(rest));
 		memcpy(x + i, rest, (size_t)(n - i) * sizeof(*x));
 	}
@@ -524,7 +525,8 @@ softmax(float *x, int64_t n, int64_t begin, int64_t end)
 		vf_store(x + i, vf_mul(vf_load(x + i), total));
 	for (; i < n; i++)
 		x[i] /= sum;
-	return max + log2f(sum);
+	*max_out = max;
+	*sum_out = sum;
 }
 
 const struct attn_kernel ATTN_KERNEL = {

@@ -89,7 +89,8 @@ run_item(void *arg, int64_t item, int thread)
 	const struct attn_problem *p = &nv->p;
 	int64_t part = item % nv->parts, head = item / nv->parts % p->heads_q, group = p->heads_q / p->heads_k;
 	int64_t rows, row, keys;
-	float *q = nv->memory + thread * nv->floats, *row_k, *k, *v, *s, *o, *lse;
+	float *q = nv->memory + thread * nv->floats, *row_k, *k, *v, *s, *o, *stats;
+	struct attn_scale scale = attn_scale_get(p);
 	struct attn_task t = { .p = p, .head_k = head / group };
 
 	attn_seq_get(p, item / nv->parts / p->heads_q, &t.seq);
@@ -103,12 +104,12 @@ run_item(void *arg, int64_t item, int thread)
 	v = k + nv->keys * nv->dim;
 	s = v + nv->keys * nv->dim_v;
 	o = s + nv->rows * nv->keys;
-	lse = o + nv->rows * nv->dim_v;
+	stats = o + nv->rows * nv->dim_v;
 
 	for (int64_t i = 0; i < rows; i++)
 		nv->kernel->convert(q + i * nv->dim,
 				    element(p, p->q, t.seq.q + (row + i) * p->q_stride.seq + head * p->q_stride.head), p->dim,
-				    (float)(p->scale * 1.44269504088896340736), p->dtype);
+				    scale.query, p->dtype);
 	load_keys(nv, &t, k, keys, row_k);
 	for (int64_t j = 0; j < t.seq.len_k; j++)
 		nv->kernel->convert(v + j * nv->dim_v,
@@ -120,11 +121,12 @@ run_item(void *arg, int64_t item, int thread)
 		int64_t begin, end;
 
 		attn_visible(p, t.seq.len_q, t.seq.len_k, row + i, &begin, &end);
-		lse[i] = nv->kernel->softmax(s + i * keys, t.seq.len_k, begin, end);
+		nv->kernel->softmax(s + i * keys, t.seq.len_k, begin, end, scale.base2, stats + 2 * i, stats + 2 * i + 1);
 	}
 	multiply_values(nv, rows, t.seq.len_k, keys, s, v, o);
 	for (int64_t i = 0; i < rows; i++)
-		nv->kernel->finish(&t, (row + i) * group + head % group, lse[i], 1.0F, o + i * nv->dim_v);
+		nv->kernel->finish(&t, (row + i) * group + head % group, stats[2 * i], stats[2 * i + 1], 1.0F,
+				   o + i * nv->dim_v);
 }
 
 static int
@@ -162,7 +164,7 @@ run(const struct op_call *c, struct compute *ctx, struct err *e)
 	if (most_q == 0)
 		return 0;
 	nv.parts = (most_q + nv.rows - 1) / nv.rows;
-	nv.floats = attn_round_up(nv.rows * (nv.dim + nv.keys + nv.dim_v + 1) + nv.dim + nv.keys * (nv.dim + nv.dim_v), 16);
+	nv.floats = attn_round_up(nv.rows * (nv.dim + nv.keys + nv.dim_v + 2) + nv.dim + nv.keys * (nv.dim + nv.dim_v), 16);
 	nv.memory = compute_alloc(ctx, (size_t)(threads * nv.floats) * sizeof(float), e);
 	if (nv.memory == NULL)
 		return -1;

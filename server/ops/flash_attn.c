@@ -11,15 +11,15 @@
 #include <string.h>
 
 const char attn_help_causal[] =
-	"Each query sees only keys up to its own place. Aligned at the end: of Sq queries and Sk keys, query i sees key j "
-	"if j <= i + Sk - Sq. A query that sees no key gives zeros.";
+	"Each query sees only keys up to its own place. Aligned at the end: of Sq queries and Sk keys, query i sees "
+	"key j if j <= i + Sk - Sq. A query that sees no key gives zeros.";
 const char attn_help_scale[] = "Factor on the scores before the softmax; not given: 1 / sqrt(D).";
 const char attn_help_window[] =
-	"[left, right]: query i sees the keys from i + Sk - Sq - left to i + Sk - Sq + right; -1: no limit. AITER's third "
-	"number, sink, is accepted as 0. With causal, right is 0.";
+	"[left, right]: query i sees the keys from i + Sk - Sq - left to i + Sk - Sq + right; -1: no limit. AITER's "
+	"third number, sink, is accepted as 0. With causal, right is 0.";
 const char attn_help_lse[] =
-	"Also return softmax_lse, the natural logarithm of each row's sum of exponentials, fp32; -inf where a row sees no "
-	"key.";
+	"Also return softmax_lse, the natural logarithm of each row's sum of exponentials, fp32; -inf where a row "
+	"sees no key.";
 const char attn_help_cvt[] =
 	"How AITER's assembly kernels round probabilities to bf16 (0: to nearest even, 1: to nearest, ties away, 2: "
 	"truncate); nothing else looks at it.";
@@ -105,7 +105,7 @@ static const struct op_refused refused[] = {
 };
 
 int
-attn_check_shared(const struct op_call *c, struct err *e)
+attn_check(struct op_call *c, struct err *e)
 {
 	int64_t hq = op_dim(c, "Hq"), hk = op_dim(c, "Hk");
 	const struct op_value *w = &c->params[ATTN_WINDOW];
@@ -337,20 +337,15 @@ flop(const struct op_call *c)
 	       attn_pairs(p.seqlen_q, p.seqlen_k, p.left, p.right);
 }
 
-static int
-check(struct op_call *c, struct err *e)
-{
-	return attn_check_shared(c, e);
-}
-
 const struct op op_flash_attn_func = {
 	.name = "flash_attn_func",
 	.summary = "Attention over a batch of sequences of equal length: out = softmax(scale q k^T + mask) v.",
-	.help = "AITER's flash_attn_func. q is [batch, sequence, heads, dim], as in AITER, whose tutorial calls the same shape "
-		"BHSD; layout=bhsd takes [batch, heads, sequence, dim]. k and v may have fewer heads than q (grouped-query and "
-		"multi-query attention) if their number divides q's, and another length; v and the output may have another head "
-		"dimension. fp32, fp16 and bf16 all work (AITER itself refuses fp32). Masks are aligned at the end of the "
-		"sequences; a row that sees no key gives zeros and a log-sum-exp of -inf.",
+	.help = "AITER's flash_attn_func. q is [batch, sequence, heads, dim], as in AITER, whose tutorial calls the "
+		"same shape BHSD; layout=bhsd takes [batch, heads, sequence, dim]. k and v may have fewer heads than "
+		"q (grouped-query and multi-query attention) if their number divides q's, and another length; v and "
+		"the output may have another head dimension. fp32, fp16 and bf16 all work (AITER itself refuses "
+		"fp32). Masks are aligned at the end of the sequences; a row that sees no key gives zeros and a "
+		"log-sum-exp of -inf.",
 	.tensors = tensors,
 	.dims = dims,
 	.params = params,
@@ -359,7 +354,7 @@ const struct op op_flash_attn_func = {
 	.example = "curl -sS @HOST@/v1/ops/flash_attn_func?causal=true -F q=@q.npy -F k=@k.npy -F v=@v.npy -o out.npy",
 	.layout = "layout",
 	.fp8_note = attn_fp8_note,
-	.check = check,
+	.check = attn_check,
 	.plausible = plausible,
 	.hints = hints,
 	.flop = flop,

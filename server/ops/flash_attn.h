@@ -103,7 +103,7 @@ extern const char attn_help_causal[], attn_help_scale[], attn_help_window[], att
 extern const struct op_tolerance attn_tolerances[];
 
 /* Head counts, window and what else both operators refuse alike. */
-int attn_check_shared(const struct op_call *c, struct err *e);
+int attn_check(struct op_call *c, struct err *e);
 
 /* float64 reference for both (attn_ref.c). out and softmax_lse may also be described as fp64: then unrounded. */
 int attn_ref(const struct op_call *c, struct compute *ctx, struct err *e);

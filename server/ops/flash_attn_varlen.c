@@ -90,12 +90,6 @@ static const struct op_refused refused[] = {
 	{NULL, NULL, NULL},
 };
 
-static int
-check(struct op_call *c, struct err *e)
-{
-	return attn_check_shared(c, e);
-}
-
 /* One of the two lists of starts: `total` rows are there, and the parameter `max_name` says `max`. */
 static int
 check_starts(const struct tensor *t, const char *name, const char *rows, int64_t total, const char *max_name,
@@ -171,20 +165,20 @@ flop(const struct op_call *c)
 const struct op op_flash_attn_varlen_func = {
 	.name = "flash_attn_varlen_func",
 	.summary = "Attention over sequences of different lengths, packed without padding.",
-	.help = "AITER's flash_attn_varlen_func. The sequences' rows stand one after the other in q [Tq, heads, dim], k and v "
-		"[Tk, heads, dim]; sequence b has the rows cu_seqlens_q[b] to cu_seqlens_q[b + 1] - 1 of q, and likewise "
-		"cu_seqlens_k of k and v. Sequences may be empty. Heads, head dimensions, dtypes and masks are as in "
-		"flash_attn_func; a row that sees no key gives zeros and a log-sum-exp of -inf.",
+	.help = "AITER's flash_attn_varlen_func. The sequences' rows stand one after the other in q [Tq, heads, dim], "
+		"k and v [Tk, heads, dim]; sequence b has the rows cu_seqlens_q[b] to cu_seqlens_q[b + 1] - 1 of q, "
+		"and likewise cu_seqlens_k of k and v. Sequences may be empty. Heads, head dimensions, dtypes and "
+		"masks are as in flash_attn_func; a row that sees no key gives zeros and a log-sum-exp of -inf.",
 	.tensors = tensors,
 	.dims = dims,
 	.params = params,
 	.refused = refused,
 	.tolerances = attn_tolerances,
 	.example =
-		"curl -sS '@HOST@/v1/ops/flash_attn_varlen_func?causal=true&max_seqlen_q=512&max_seqlen_k=512' -F q=@q.npy "
-		"-F k=@k.npy -F v=@v.npy -F cu_seqlens_q=@cu_q.npy -F cu_seqlens_k=@cu_k.npy -o out.npy",
+		"curl -sS '@HOST@/v1/ops/flash_attn_varlen_func?causal=true&max_seqlen_q=512&max_seqlen_k=512' -F "
+		"q=@q.npy -F k=@k.npy -F v=@v.npy -F cu_seqlens_q=@cu_q.npy -F cu_seqlens_k=@cu_k.npy -o out.npy",
 	.fp8_note = attn_fp8_note,
-	.check = check,
+	.check = attn_check,
 	.check_data = check_data,
 	.flop = flop,
 	.ref = attn_ref,

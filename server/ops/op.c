@@ -297,7 +297,7 @@ suggest_layout(const struct op *op, const struct op_call *c, struct err *e)
 
 	snprintf(
 		e->msg + n, sizeof e->msg - n,
-		". The shapes were read as %s=%.*s; as %s=%.*s they would fit: give that parameter if it is what you meant",
+		". The shapes were read as %s=%.*s; with %s=%.*s they would fit, if that is what you meant",
 		p->name, (int)now_len, now, p->name, (int)other_len, other);
 }
 

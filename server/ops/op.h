@@ -31,7 +31,7 @@ struct op_tensor {
 	enum op_role role;
 	const char *dtypes;
 	const char *shape;
-	const char *shape_alt; /* the rule when the operator's layout parameter is not at its first choice; NULL: same */
+	const char *shape_alt; /* the rule when the layout parameter is not at its first choice; NULL: the same */
 	const char *aliases;   /* input: AITER's other spellings, "|"-separated, or NULL */
 	const char *help;
 	bool optional;	   /* input: may be absent; output: only made when its param asks for it */

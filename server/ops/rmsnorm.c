@@ -110,9 +110,10 @@ rmsnorm_ref(const struct op_call *c, struct compute *ctx, struct err *e)
 const struct op op_rmsnorm = {
 	.name = "rmsnorm",
 	.summary = "Root mean square normalisation over the last dimension: out = x / sqrt(mean(x^2) + eps) * weight.",
-	.help = "As the AITER tutorial calls it: rmsnorm(x, weight, eps=1e-6). (AITER's own rmsnorm takes the output as its first "
-		"argument; rms_norm(input, weight, epsilon) is the same as this, and its names input and epsilon are accepted.) x "
-		"has any number of dimensions; weight is as long as the last. Computed in float and rounded once.",
+	.help = "As the AITER tutorial calls it: rmsnorm(x, weight, eps=1e-6). (AITER's own rmsnorm takes the output "
+		"as its first argument; rms_norm(input, weight, epsilon) is the same as this, and its names input and "
+		"epsilon are accepted.) x has any number of dimensions; weight is as long as the last. Computed in "
+		"float and rounded once.",
 	.tensors = tensors,
 	.dims = dims,
 	.params = params,

@@ -132,7 +132,8 @@ disagree(const struct op *op, const struct op_call *c, int i, int at, const stru
 }
 
 static int
-unify_run(const struct op *op, const struct op_call *c, int i, int dim, int rank, struct shape_binding *b, struct err *e)
+unify_run(const struct op *op, const struct op_call *c, int i, int dim, int rank, struct shape_binding *b,
+	  struct err *e)
 {
 	const struct tensor *t = &c->tensors[i];
 	char found[SHAPE_TEXT], other[SHAPE_TEXT];

@@ -78,7 +78,7 @@ Test(err, table)
 		cr_expect_gt(strlen(info->title), 10);
 		cr_expect_gt(strlen(info->help), 10);
 		/* Slugs are unique and fit into a URI as they are. */
-		cr_expect_eq(err_find(info->slug), i, "%s", info->slug);
+		cr_expect_eq((int)err_find(info->slug), i, "%s", info->slug);
 		for (const char *p = info->slug; *p; p++)
 			cr_expect(islower((unsigned char)*p) || isdigit((unsigned char)*p) || *p == '-', "%s",
 				  info->slug);

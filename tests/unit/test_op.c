@@ -26,13 +26,9 @@ struct validation {
 	const char *words[6]; /* what the message must say; or, where it fits, the outputs "out fp16 [1, 2]" */
 };
 
-#define QKV(dtype, q, k, v)                                                                                            \
-	{                                                                                                              \
-		{"q", dtype, q}, {"k", dtype, k},                                                                      \
-		{                                                                                                      \
-			"v", dtype, v                                                                                  \
-		}                                                                                                      \
-	}
+/* clang-format off */
+#define QKV(dtype, q, k, v) {{"q", dtype, q}, {"k", dtype, k}, {"v", dtype, v}}
+/* clang-format on */
 
 static int
 build(const struct validation *v, struct op_call *c, const struct op **op, struct err *e)
@@ -67,22 +63,23 @@ build(const struct validation *v, struct op_call *c, const struct op **op, struc
 	return op_bind(*op, c, e);
 }
 
+/* clang-format off */
 static const struct validation cases[] = {
 	/* What fits, and the outputs. */
 	{"flash_attn_func", QKV("fp16", "2 512 8 64", "2 512 8 64", "2 512 8 64"), NULL, ERR_NONE, NULL,
 	 {"out fp16 [2, 512, 8, 64]"}},
-	{"flash_attn_func", QKV("bf16", "1 77 4 192", "1 130 2 192", "1 130 2 128"), "return_lse=true causal=1", ERR_NONE,
-	 NULL, {"out bf16 [1, 77, 4, 128]", "softmax_lse fp32 [1, 4, 77]"}},
-	{"flash_attn_func", QKV("fp32", "2 8 100 64", "2 4 90 64", "2 4 90 32"), "layout=bhsd return_lse=1", ERR_NONE, NULL,
-	 {"out fp32 [2, 8, 100, 32]", "softmax_lse fp32 [2, 8, 100]"}},
-	{"flash_attn_func", QKV("fp32", "1 3 2 9", "1 0 1 9", "1 0 1 255"), NULL, ERR_NONE, NULL, {"out fp32 [1, 3, 2, 255]"}},
+	{"flash_attn_func", QKV("bf16", "1 77 4 192", "1 130 2 192", "1 130 2 128"), "return_lse=true causal=1",
+	 ERR_NONE, NULL, {"out bf16 [1, 77, 4, 128]", "softmax_lse fp32 [1, 4, 77]"}},
+	{"flash_attn_func", QKV("fp32", "2 8 100 64", "2 4 90 64", "2 4 90 32"), "layout=bhsd return_lse=1", ERR_NONE,
+	 NULL, {"out fp32 [2, 8, 100, 32]", "softmax_lse fp32 [2, 8, 100]"}},
+	{"flash_attn_func", QKV("fp32", "1 3 2 9", "1 0 1 9", "1 0 1 255"), NULL, ERR_NONE, NULL,
+	 {"out fp32 [1, 3, 2, 255]"}},
 	{"flash_attn_func", QKV("fp32", "1 0 2 8", "1 5 1 8", "1 5 1 8"), "window_size=(3,-1,0)", ERR_NONE, NULL,
 	 {"out fp32 [1, 0, 2, 8]"}},
-	{"flash_attn_varlen_func",
-	 {{"q", "fp16", "40 4 64"}, {"k", "fp16", "58 2 64"}, {"v", "fp16", "58 2 32"}, {"cu_seqlens_q", "int32", "5"},
-	  {"cu_seqlens_k", "int32", "5"}},
-	 "max_seqlen_q=40 max_seqlen_k=58 return_lse=true", ERR_NONE, NULL,
-	 {"out fp16 [40, 4, 32]", "softmax_lse fp32 [4, 40]"}},
+	{"flash_attn_varlen_func", {{"q", "fp16", "40 4 64"}, {"k", "fp16", "58 2 64"}, {"v", "fp16", "58 2 32"},
+	 {"cu_seqlens_q", "int32", "5"}, {"cu_seqlens_k", "int32", "5"}},
+	 "max_seqlen_q=40 max_seqlen_k=58 return_lse=true", ERR_NONE, NULL, {"out fp16 [40, 4, 32]",
+	 "softmax_lse fp32 [4, 40]"}},
 	{"rmsnorm", {{"x", "bf16", "2 3 5"}, {"weight", "bf16", "5"}}, NULL, ERR_NONE, NULL, {"out bf16 [2, 3, 5]"}},
 	{"rmsnorm", {{"input", "fp32", "5"}, {"weight", "fp32", "5"}}, "epsilon=0", ERR_NONE, NULL, {"out fp32 [5]"}},
 	{"rmsnorm", {{"x", "fp32", "0 7"}, {"weight", "fp32", "7"}}, NULL, ERR_NONE, NULL, {"out fp32 [0, 7]"}},
@@ -99,20 +96,20 @@ static const struct validation cases[] = {
 	 ERR_INVALID_DTYPE, "k", {"q is fp16, k is bf16, v is fp16", "same dtype"}},
 	{"flash_attn_func", {{"q", "fp16", "1 9 2 8"}, {"k", "fp16", "1 9 2 8"}, {"v", "fp8_e4m3", "1 9 2 8"}}, NULL,
 	 ERR_INVALID_DTYPE, "v", {"v is fp8_e4m3", "same dtype", "flash_attn_fp8_pertensor_func"}},
-	{"flash_attn_func", QKV("fp64", "1 9 2 8", "1 9 2 8", "1 9 2 8"), NULL, ERR_INVALID_DTYPE, "q",
-	 {"q is fp64", "fp32|fp16|bf16"}},
+	{"flash_attn_func", QKV("fp64", "1 9 2 8", "1 9 2 8", "1 9 2 8"), NULL, ERR_INVALID_DTYPE, "q", {"q is fp64",
+	 "fp32|fp16|bf16"}},
 	{"flash_attn_func", QKV("fp8_e4m3fnuz", "1 9 2 8", "1 9 2 8", "1 9 2 8"), NULL, ERR_INVALID_DTYPE, "q",
 	 {"fp8_e4m3fnuz", "fp8_pertensor"}},
 	{"rmsnorm", {{"x", "bf16", "2 3 5"}, {"weight", "fp32", "5"}}, NULL, ERR_INVALID_DTYPE, "weight",
 	 {"x is bf16, weight is fp32"}},
-	{"flash_attn_varlen_func",
-	 {{"q", "fp16", "40 4 64"}, {"k", "fp16", "58 2 64"}, {"v", "fp16", "58 2 32"}, {"cu_seqlens_q", "int64", "5"},
-	  {"cu_seqlens_k", "int32", "5"}},
-	 "max_seqlen_q=40 max_seqlen_k=58", ERR_INVALID_DTYPE, "cu_seqlens_q", {"cu_seqlens_q is int64", "int32"}},
+	{"flash_attn_varlen_func", {{"q", "fp16", "40 4 64"}, {"k", "fp16", "58 2 64"}, {"v", "fp16", "58 2 32"},
+	 {"cu_seqlens_q", "int64", "5"}, {"cu_seqlens_k", "int32", "5"}}, "max_seqlen_q=40 max_seqlen_k=58",
+	 ERR_INVALID_DTYPE, "cu_seqlens_q", {"cu_seqlens_q is int64", "int32"}},
 
 	/* Ranks. */
 	{"flash_attn_func", QKV("fp16", "512 8 64", "1 512 8 64", "1 512 8 64"), NULL, ERR_INVALID_SHAPE, "q",
-	 {"q [512, 8, 64] has 3 dimensions", "wanted 4", "batch size, query length, number of query heads, head dimension"}},
+	 {"q [512, 8, 64] has 3 dimensions", "wanted 4",
+	 "batch size, query length, number of query heads, head dimension"}},
 	{"flash_attn_func", QKV("fp16", "1 2 8 64", "1 512 8 64 1", "1 512 8 64"), NULL, ERR_INVALID_SHAPE, "k",
 	 {"k [1, 512, 8, 64, 1] has 5 dimensions", "number of key/value heads"}},
 	{"rmsnorm", {{"x", "fp32", ""}, {"weight", "fp32", "1"}}, NULL, ERR_INVALID_SHAPE, "x",
@@ -123,7 +120,7 @@ static const struct validation cases[] = {
 	/* The tutorial's error, and other disagreements. */
 	{"flash_attn_func", QKV("fp16", "2 512 8 64", "2 512 16 64", "2 512 8 64"), NULL, ERR_INVALID_SHAPE, "v",
 	 {"k and v disagree", "number of key/value heads", "k [2, 512, 16, 64] has 16", "v [2, 512, 8, 64] has 8",
-	  "[2, 512, 16, Dv]"}},
+	 "[2, 512, 16, Dv]"}},
 	{"flash_attn_func", QKV("fp16", "2 512 8 64", "2 512 16 64", "2 512 16 64"), NULL, ERR_INVALID_SHAPE, "k",
 	 {"q has 8 heads, k and v have 16", "number of heads in key/value must divide the number in query"}},
 	{"flash_attn_func", QKV("fp16", "2 512 8 64", "3 512 8 64", "3 512 8 64"), NULL, ERR_INVALID_SHAPE, "k",
@@ -134,11 +131,10 @@ static const struct validation cases[] = {
 	 {"key/value length (Sk)", "k [2, 511, 8, 64] has 511", "v [2, 512, 8, 64] has 512"}},
 	{"rmsnorm", {{"x", "fp32", "3 4"}, {"weight", "fp32", "5"}}, NULL, ERR_INVALID_SHAPE, "weight",
 	 {"row length (N)", "x [3, 4] has 4", "weight [5] has 5", "have to be [4]"}},
-	{"flash_attn_varlen_func",
-	 {{"q", "fp16", "40 4 64"}, {"k", "fp16", "58 2 64"}, {"v", "fp16", "58 2 32"}, {"cu_seqlens_q", "int32", "5"},
-	  {"cu_seqlens_k", "int32", "4"}},
-	 "max_seqlen_q=40 max_seqlen_k=58", ERR_INVALID_SHAPE, "cu_seqlens_k",
-	 {"cu_seqlens_q and cu_seqlens_k disagree on the number of sequences (B)", "has 4", "has 3", "[5]"}},
+	{"flash_attn_varlen_func", {{"q", "fp16", "40 4 64"}, {"k", "fp16", "58 2 64"}, {"v", "fp16", "58 2 32"},
+	 {"cu_seqlens_q", "int32", "5"}, {"cu_seqlens_k", "int32", "4"}}, "max_seqlen_q=40 max_seqlen_k=58",
+	 ERR_INVALID_SHAPE, "cu_seqlens_k", {"cu_seqlens_q and cu_seqlens_k disagree on the number of sequences (B)",
+	 "has 4", "has 3", "[5]"}},
 
 	/* Bounds. */
 	{"flash_attn_func", QKV("fp16", "0 9 2 8", "0 9 2 8", "0 9 2 8"), NULL, ERR_INVALID_SHAPE, "q",
@@ -153,36 +149,35 @@ static const struct validation cases[] = {
 	 {"head dimension of v (Dv) must be between 8 and 256, and is 257"}},
 	{"rmsnorm", {{"x", "fp32", "3 0"}, {"weight", "fp32", "0"}}, NULL, ERR_INVALID_SHAPE, "x",
 	 {"row length (N) must be at least 1"}},
-	{"flash_attn_varlen_func",
-	 {{"q", "fp16", "40 4 64"}, {"k", "fp16", "58 2 64"}, {"v", "fp16", "58 2 32"}, {"cu_seqlens_q", "int32", "0"},
-	  {"cu_seqlens_k", "int32", "0"}},
-	 "max_seqlen_q=40 max_seqlen_k=58", ERR_INVALID_SHAPE, "cu_seqlens_q", {"cu_seqlens_q [0]", "at least 1"}},
-	{"flash_attn_varlen_func",
-	 {{"q", "fp16", "0 4 64"}, {"k", "fp16", "0 2 64"}, {"v", "fp16", "0 2 32"}, {"cu_seqlens_q", "int32", "1"},
-	  {"cu_seqlens_k", "int32", "1"}},
-	 "max_seqlen_q=40 max_seqlen_k=58", ERR_INVALID_SHAPE, "cu_seqlens_q", {"number of sequences (B) must be at least 1"}},
+	{"flash_attn_varlen_func", {{"q", "fp16", "40 4 64"}, {"k", "fp16", "58 2 64"}, {"v", "fp16", "58 2 32"},
+	 {"cu_seqlens_q", "int32", "0"}, {"cu_seqlens_k", "int32", "0"}}, "max_seqlen_q=40 max_seqlen_k=58",
+	 ERR_INVALID_SHAPE, "cu_seqlens_q", {"cu_seqlens_q [0]", "at least 1"}},
+	{"flash_attn_varlen_func", {{"q", "fp16", "0 4 64"}, {"k", "fp16", "0 2 64"}, {"v", "fp16", "0 2 32"},
+	 {"cu_seqlens_q", "int32", "1"}, {"cu_seqlens_k", "int32", "1"}}, "max_seqlen_q=40 max_seqlen_k=58",
+	 ERR_INVALID_SHAPE, "cu_seqlens_q", {"number of sequences (B) must be at least 1"}},
 
 	/* The other layout. */
 	{"flash_attn_func", QKV("fp16", "2 8 512 64", "2 8 400 64", "2 8 400 64"), NULL, ERR_INVALID_SHAPE, "k",
 	 {"512 heads", "read as layout=bshd", "layout=bhsd they would fit"}},
-	{"flash_attn_func", QKV("fp16", "2 512 8 64", "2 400 8 64", "2 400 8 64"), "layout=bhsd", ERR_INVALID_SHAPE, "k",
-	 {"read as layout=bhsd", "layout=bshd they would fit"}},
+	{"flash_attn_func", QKV("fp16", "2 512 8 64", "2 400 8 64", "2 400 8 64"), "layout=bhsd", ERR_INVALID_SHAPE,
+	 "k", {"read as layout=bhsd", "layout=bshd they would fit"}},
 	{"flash_attn_func", QKV("fp16", "2 32 1 128", "2 8 4096 128", "2 8 4096 128"), NULL, ERR_INVALID_SHAPE, "k",
 	 {"layout=bhsd they would fit"}},
 
 	/* Parameters that only the shapes can judge. */
-	{"flash_attn_func", QKV("fp16", "1 9 2 8", "1 9 2 8", "1 9 2 8"), "window_size=4", ERR_INVALID_PARAMETER, "window_size",
-	 {"window_size has 1 number,", "[left, right]"}},
-	{"flash_attn_func", QKV("fp16", "1 9 2 8", "1 9 2 8", "1 9 2 8"), "window_size=1,2,0,0", ERR_INVALID_PARAMETER,
-	 "window_size", {"has 4 numbers"}},
-	{"flash_attn_func", QKV("fp16", "1 9 2 8", "1 9 2 8", "1 9 2 8"), "window_size=1,2,3", ERR_UNSUPPORTED_PARAMETER,
-	 "window_size", {"sink", "3", "only 0"}},
+	{"flash_attn_func", QKV("fp16", "1 9 2 8", "1 9 2 8", "1 9 2 8"), "window_size=4", ERR_INVALID_PARAMETER,
+	 "window_size", {"window_size has 1 number,", "[left, right]"}},
+	{"flash_attn_func", QKV("fp16", "1 9 2 8", "1 9 2 8", "1 9 2 8"), "window_size=1,2,0,0",
+	 ERR_INVALID_PARAMETER, "window_size", {"has 4 numbers"}},
+	{"flash_attn_func", QKV("fp16", "1 9 2 8", "1 9 2 8", "1 9 2 8"), "window_size=1,2,3",
+	 ERR_UNSUPPORTED_PARAMETER, "window_size", {"sink", "3", "only 0"}},
 
 	/* Sizes nobody has: no crash, no overflow. */
-	{"flash_attn_func",
-	 QKV("fp16", "1 0 1152921504606846976 8", "1 0 1152921504606846976 8", "1 0 1152921504606846976 256"), NULL, ERR_NONE, NULL,
-	 {NULL}},
+	{"flash_attn_func", QKV("fp16", "1 0 144115188075855872 8", "1 0 144115188075855872 8",
+	 "1 0 144115188075855872 8"), "return_lse=1", ERR_NONE, NULL, {"out fp16 [1, 0, 144115188075855872, 8]",
+	 "softmax_lse fp32 [1, 144115188075855872, 0]"}},
 };
+/* clang-format on */
 
 static void
 check_case(const struct validation *v, size_t number)
@@ -217,7 +212,8 @@ check_case(const struct validation *v, size_t number)
 	if (v->input)
 		cr_expect_str_eq(e.input[0] ? e.input : e.param, v->input, "case %zu: %s", number, e.msg);
 	for (int i = 0; i < 6 && v->words[i]; i++)
-		cr_expect_not_null(strstr(e.msg, v->words[i]), "case %zu: \"%s\" lacks \"%s\"", number, e.msg, v->words[i]);
+		cr_expect_not_null(strstr(e.msg, v->words[i]), "case %zu: \"%s\" lacks \"%s\"", number, e.msg,
+				   v->words[i]);
 	cr_expect(e.found[0] && e.wanted[0], "case %zu tells found and wanted", number);
 	/* The same without anybody listening. */
 	cr_expect_eq(op_bind(op, &c, NULL), -1);
@@ -232,8 +228,12 @@ Test(op, bind)
 /* A wrong head count is not explained away by a layout with 512 heads. */
 Test(op, other_layout_only_when_likely)
 {
-	const struct validation v = {
-		"flash_attn_func", QKV("fp16", "2 512 8 64", "2 512 16 64", "2 512 16 64"), NULL, ERR_INVALID_SHAPE, "k", {NULL}};
+	const struct validation v = {"flash_attn_func",
+				     QKV("fp16", "2 512 8 64", "2 512 16 64", "2 512 16 64"),
+				     NULL,
+				     ERR_INVALID_SHAPE,
+				     "k",
+				     {NULL}};
 	const struct op *op;
 	struct op_call c;
 	struct err e = {0};
@@ -244,8 +244,12 @@ Test(op, other_layout_only_when_likely)
 
 Test(op, dims)
 {
-	const struct validation v = {"flash_attn_func", QKV("bf16", "1 77 4 192", "1 130 2 192", "1 130 2 128"), NULL,
-				     ERR_NONE,		NULL,								 {NULL}};
+	const struct validation v = {"flash_attn_func",
+				     QKV("bf16", "1 77 4 192", "1 130 2 192", "1 130 2 128"),
+				     NULL,
+				     ERR_NONE,
+				     NULL,
+				     {NULL}};
 	const struct validation norm = {
 		"rmsnorm", {{"x", "bf16", "2 3 5"}, {"weight", "bf16", "5"}}, NULL, ERR_NONE, NULL, {NULL}};
 	const struct op *op;
@@ -301,11 +305,14 @@ Test(op, visible_pairs)
 
 Test(op, flop)
 {
-	const struct validation full = {"flash_attn_func", QKV("bf16", "3 7 4 192", "3 9 2 192", "3 9 2 128"), NULL,
-					ERR_NONE,	   NULL,						       {NULL}};
-	const struct validation causal = {"flash_attn_func", QKV("bf16", "3 7 4 192", "3 9 2 192", "3 9 2 128"),
-					  "causal=true",     ERR_NONE,
-					  NULL,		     {NULL}};
+	const struct validation full = {
+		"flash_attn_func", QKV("bf16", "3 7 4 192", "3 9 2 192", "3 9 2 128"), NULL, ERR_NONE, NULL, {NULL}};
+	const struct validation causal = {"flash_attn_func",
+					  QKV("bf16", "3 7 4 192", "3 9 2 192", "3 9 2 128"),
+					  "causal=true",
+					  ERR_NONE,
+					  NULL,
+					  {NULL}};
 	const struct op *op;
 	struct op_call c;
 	struct err e = {0};
@@ -328,21 +335,28 @@ Test(op, hints)
 {
 	static const struct {
 		const char *q, *k, *params;
-		const char *want[3], *not;
+		const char *want[3], *not ;
 	} table[] = {
 		{"1 512 8 64", "1 512 8 64", NULL, {NULL}, ";"},
 		{"1 500 8 64", "1 500 8 64", NULL, {"sequence length 500 is not a multiple of 128"}, "layout"},
 		{"1 128 8 64", "1 500 8 64", NULL, {"key/value length 500 is not a multiple of 128"}, "query"},
 		{"1 1 8 64", "1 512 8 64", NULL, {NULL}, ";"},
 		{"1 8 512 64", "1 8 512 64", NULL, {"layout=bshd: 512 key/value heads", "give layout=bhsd"}, NULL},
-		{"1 512 8 64", "1 512 8 64", "layout=bhsd", {"layout=bhsd: 512 key/value heads", "give layout=bshd"}, NULL},
+		{"1 512 8 64",
+		 "1 512 8 64",
+		 "layout=bhsd",
+		 {"layout=bhsd: 512 key/value heads", "give layout=bshd"},
+		 NULL},
 		{"1 1 8 64", "1 1 8 64", NULL, {NULL}, "layout"},
 	};
 
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-		const struct validation v = {"flash_attn_func", QKV("bf16", table[i].q, table[i].k, table[i].k),
-					     table[i].params,	ERR_NONE,
-					     NULL,		{NULL}};
+		const struct validation v = {"flash_attn_func",
+					     QKV("bf16", table[i].q, table[i].k, table[i].k),
+					     table[i].params,
+					     ERR_NONE,
+					     NULL,
+					     {NULL}};
 		const struct op *op;
 		struct op_call c;
 		struct err e = {0};
@@ -352,8 +366,8 @@ Test(op, hints)
 		op->hints(&c, collect, all);
 		for (int k = 0; k < 3 && table[i].want[k]; k++)
 			cr_expect_not_null(strstr(all, table[i].want[k]), "%zu: %s", i, all);
-		if (table[i].not)
-			cr_expect_null(strstr(all, table[i].not), "%zu: %s", i, all);
+		if (table[i].not )
+			cr_expect_null(strstr(all, table[i].not ), "%zu: %s", i, all);
 	}
 }
 
@@ -366,19 +380,48 @@ Test(op, varlen_data)
 	} table[] = {
 		{{0, 10, 10, 30, 40}, {0, 0, 20, 50, 58}, "20", "30", NULL, {NULL}},
 		{{0, 0, 0, 0, 40}, {0, 58, 58, 58, 58}, "40", "58", NULL, {NULL}},
-		{{1, 10, 20, 30, 40}, {0, 0, 20, 50, 58}, "20", "30", "cu_seqlens_q", {"cu_seqlens_q[0] is 1", "start at 0"}},
+		{{1, 10, 20, 30, 40},
+		 {0, 0, 20, 50, 58},
+		 "20",
+		 "30",
+		 "cu_seqlens_q",
+		 {"cu_seqlens_q[0] is 1", "start at 0"}},
 		{{0, 10, 20, 30, 40}, {-1, 0, 20, 50, 58}, "20", "30", "cu_seqlens_k", {"cu_seqlens_k[0] is -1"}},
-		{{0, 20, 19, 30, 40}, {0, 0, 20, 50, 58}, "20", "30", "cu_seqlens_q",
+		{{0, 20, 19, 30, 40},
+		 {0, 0, 20, 50, 58},
+		 "20",
+		 "30",
+		 "cu_seqlens_q",
 		 {"cu_seqlens_q[2] is 19", "cu_seqlens_q[1], which is 20", "never decrease"}},
-		{{0, 10, 20, 30, 40}, {0, 2147483647, -2147483647 - 1, 50, 58}, "20", "2147483647", "cu_seqlens_k",
+		{{0, 10, 20, 30, 40},
+		 {0, 2147483647, -2147483647 - 1, 50, 58},
+		 "20",
+		 "2147483647",
+		 "cu_seqlens_k",
 		 {"cu_seqlens_k[2] is -2147483648"}},
-		{{0, 10, 20, 30, 39}, {0, 0, 20, 50, 58}, "20", "30", "cu_seqlens_q",
+		{{0, 10, 20, 30, 39},
+		 {0, 0, 20, 50, 58},
+		 "20",
+		 "30",
+		 "cu_seqlens_q",
 		 {"cu_seqlens_q[4] = 39", "q has 40 rows"}},
-		{{0, 10, 20, 30, 40}, {0, 0, 20, 50, 59}, "20", "30", "cu_seqlens_k",
+		{{0, 10, 20, 30, 40},
+		 {0, 0, 20, 50, 59},
+		 "20",
+		 "30",
+		 "cu_seqlens_k",
 		 {"cu_seqlens_k[4] = 59", "k has 58 rows"}},
-		{{0, 10, 20, 30, 40}, {0, 0, 20, 50, 58}, "9", "30", "max_seqlen_q",
+		{{0, 10, 20, 30, 40},
+		 {0, 0, 20, 50, 58},
+		 "9",
+		 "30",
+		 "max_seqlen_q",
 		 {"max_seqlen_q is 9", "sequence 0", "has 10", "(0 to 10)"}},
-		{{0, 10, 20, 30, 40}, {0, 0, 20, 50, 58}, "20", "29", "max_seqlen_k",
+		{{0, 10, 20, 30, 40},
+		 {0, 0, 20, 50, 58},
+		 "20",
+		 "29",
+		 "max_seqlen_k",
 		 {"max_seqlen_k is 29", "sequence 2", "has 30", "(20 to 50)"}},
 	};
 

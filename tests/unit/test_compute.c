@@ -1,0 +1,188 @@
+/*
+ * test_compute.c: the thread pool runs every item exactly once, scratch is aligned, counted and usable to its
+ * last byte, and the environment lowers the instruction set.
+ */
+#include <criterion/criterion.h>
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/compute.h"
+
+#define ITEMS_MAX 3000
+#define THREADS 7
+
+struct seen {
+	atomic_int times[ITEMS_MAX];
+	atomic_int wrong;
+	int64_t per_thread[THREADS]; /* not atomic: a thread's index is its own during a call */
+	int threads;
+	long spin;
+};
+
+static void
+note_item(void *arg, int64_t item, int thread)
+{
+	struct seen *s = arg;
+
+	if (item < 0 || item >= ITEMS_MAX || thread < 0 || thread >= s->threads) {
+		atomic_fetch_add(&s->wrong, 1);
+		return;
+	}
+	for (volatile long i = 0; i < s->spin; i++)
+		;
+	atomic_fetch_add(&s->times[item], 1);
+	s->per_thread[thread]++;
+}
+
+Test(compute, every_item_once)
+{
+	static const int64_t counts[] = { 0, 1, 2, 3, 7, 8, 100, ITEMS_MAX };
+
+	for (int threads = 1; threads <= THREADS; threads += 2) {
+		struct compute *c = compute_new(threads);
+
+		cr_assert_not_null(c);
+		cr_expect_eq(compute_threads(c), threads);
+		for (size_t n = 0; n < sizeof(counts) / sizeof(counts[0]); n++) {
+			struct seen *s = calloc(1, sizeof(*s));
+			int64_t sum = 0;
+
+			s->threads = threads;
+			s->spin = n % 2 ? 1000 : 0;
+			compute_for(c, counts[n], note_item, s);
+			for (int64_t i = 0; i < ITEMS_MAX; i++)
+				cr_assert_eq(atomic_load(&s->times[i]), i < counts[n] ? 1 : 0);
+			for (int t = 0; t < THREADS; t++)
+				sum += s->per_thread[t];
+			cr_expect_eq(sum, counts[n]);
+			cr_expect_eq(atomic_load(&s->wrong), 0);
+			free(s);
+		}
+		compute_free(&c);
+		cr_expect_null(c);
+	}
+}
+
+/* Rounds right behind each other, and after pauses long enough for everybody to have gone to sleep. */
+Test(compute, many_rounds)
+{
+	struct compute *c = compute_new(4);
+	struct seen *s = calloc(1, sizeof(*s));
+	const int rounds = 20000, slow = 20;
+
+	s->threads = 4;
+	for (int r = 0; r < rounds; r++)
+		compute_for(c, 2 + r % 5, note_item, s);
+	for (int r = 0; r < slow; r++) {
+		usleep(2000);
+		compute_for(c, 2, note_item, s);
+	}
+	cr_expect_eq(atomic_load(&s->times[0]), rounds + slow);
+	cr_expect_eq(atomic_load(&s->times[1]), rounds + slow);
+	cr_expect_eq(atomic_load(&s->times[5]), rounds / 5);
+	cr_expect_eq(atomic_load(&s->times[6]), 0);
+	compute_free(&c);
+	free(s);
+}
+
+struct both {
+	atomic_int here;
+	atomic_int met;
+};
+
+static void
+meet(void *arg, int64_t item, int thread)
+{
+	struct both *b = arg;
+
+	(void)item;
+	(void)thread;
+	atomic_fetch_add(&b->here, 1);
+	for (int i = 0; i < 5000 && atomic_load(&b->here) < 2; i++)
+		usleep(1000);
+	if (atomic_load(&b->here) == 2)
+		atomic_fetch_add(&b->met, 1);
+}
+
+/* Two items that wait for each other can only both end when two threads really run at a time. */
+Test(compute, runs_at_the_same_time)
+{
+	struct compute *c = compute_new(2);
+	struct both b = { 0 };
+
+	compute_for(c, 2, meet, &b);
+	cr_expect_eq(atomic_load(&b.met), 2);
+	compute_free(&c);
+}
+
+Test(compute, as_many_threads_as_cores)
+{
+	struct compute *c = compute_new(0);
+
+	cr_assert_not_null(c);
+	cr_expect_geq(compute_threads(c), 1);
+	cr_expect_leq(compute_threads(c), sysconf(_SC_NPROCESSORS_ONLN));
+	compute_free(&c);
+	compute_free(&c); /* nothing happens */
+}
+
+Test(compute, scratch_is_counted)
+{
+	static const size_t sizes[] = { 1, 63, 64, 65, 1000, 100000, 3000000, 40000000 };
+	struct compute *c = compute_new(1);
+	struct err e = { 0 };
+
+	for (int job = 0; job < 3; job++) {
+		unsigned char *p[8];
+		size_t sum = 0;
+
+		compute_job_begin(c);
+		cr_expect_str_eq(compute_variant_get(c), "");
+		for (int i = 0; i < 8; i++) {
+			p[i] = compute_alloc(c, sizes[i], &e);
+			cr_assert_not_null(p[i]);
+			cr_expect_eq((uintptr_t)p[i] % 64, 0);
+			memset(p[i], i + 1, sizes[i]);
+			sum += sizes[i];
+		}
+		for (int i = 0; i < 8; i++) {
+			cr_expect_eq(p[i][0], i + 1);
+			cr_expect_eq(p[i][sizes[i] - 1], i + 1);
+		}
+		compute_variant(c, "this");
+		cr_expect_str_eq(compute_variant_get(c), "this");
+		cr_expect_eq(compute_job_end(c), sum);
+	}
+	compute_job_begin(c);
+	cr_expect_eq(compute_job_end(c), 0);
+	compute_free(&c);
+}
+
+Test(compute, too_much_scratch_is_an_error)
+{
+	struct compute *c = compute_new(1);
+	struct err e = { 0 };
+
+	compute_job_begin(c);
+	cr_expect_null(compute_alloc(c, SIZE_MAX - 10, &e));
+	cr_expect_eq(e.code, ERR_OUT_OF_MEMORY);
+	cr_expect_eq(compute_job_end(c), 0);
+	compute_free(&c);
+}
+
+Test(compute, environment_lowers_the_instruction_set)
+{
+	enum cpu_isa best;
+
+	unsetenv("AITERD_CPU_ISA");
+	best = cpu_isa();
+	setenv("AITERD_CPU_ISA", "scalar", 1);
+	cr_expect_eq(cpu_isa(), CPU_SCALAR);
+	setenv("AITERD_CPU_ISA", "avx2", 1);
+	cr_expect_eq(cpu_isa(), best < CPU_AVX2 ? best : CPU_AVX2);
+	setenv("AITERD_CPU_ISA", "avx512", 1);
+	cr_expect_eq(cpu_isa(), best);
+}
