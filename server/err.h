@@ -36,14 +36,13 @@ struct err_info {
 };
 
 /* Fill `e` (may be NULL) and return -1. Only the first error counts: the callers return at once. */
-int err_set(struct err *e, enum err_code code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+int err_set(struct err *e, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* The same, naming the input (tensor) or the parameter and what was found and wanted there. */
-int err_input(struct err *e, enum err_code code, const char *input, const char *found,
-	      const char *wanted, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
-int err_param(struct err *e, enum err_code code, const char *param, const char *found,
-	      const char *wanted, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+int err_input(struct err *e, enum err_code code, const char *input, const char *found, const char *wanted,
+	      const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+int err_param(struct err *e, enum err_code code, const char *param, const char *found, const char *wanted,
+	      const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 
 /* Never NULL. */
 const struct err_info *err_info(enum err_code code);

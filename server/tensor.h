@@ -46,9 +46,9 @@ struct tensor {
 	uint8_t dtype; /* enum dtype; DT_NONE: the tensor is absent */
 	uint8_t rank;
 	uint16_t reserved0;
-	uint32_t slab;			/* which arena memory it lies in, and where */
-	uint64_t offset;		/* from the start of the slab */
-	uint64_t bytes;			/* exactly the product of shape times the dtype's size */
+	uint32_t slab;	 /* which arena memory it lies in, and where */
+	uint64_t offset; /* from the start of the slab */
+	uint64_t bytes;	 /* exactly the product of shape times the dtype's size */
 	int64_t shape[TENSOR_RANK_MAX];
 	void *data; /* this process's mapping; not valid across a message */
 };
@@ -61,8 +61,7 @@ enum dtype dtype_find_safetensors(const char *name, size_t len);
 enum dtype dtype_find_oip(const char *name, size_t len);
 
 /* Set dtype, rank, shape and bytes; refuses negative lengths, rank > 8 and overflow of 2^62 bytes. */
-int tensor_describe(struct tensor *t, const char *name, enum dtype dt, int rank, const int64_t *shape,
-		    struct err *e);
+int tensor_describe(struct tensor *t, const char *name, enum dtype dt, int rank, const int64_t *shape, struct err *e);
 
 /* Product of the lengths; 1 for rank 0. */
 int64_t tensor_elements(const struct tensor *t);

@@ -40,7 +40,7 @@ reserve(struct text *t, size_t n)
 	}
 	if (t->p && t->len + n < t->cap)
 		return true;
-	cap = t->cap ? t->cap : 256;
+	cap = t->cap ? t->cap : 1024;
 	while (cap <= t->len + n) {
 		if (cap > SIZE_MAX / 2) {
 			t->failed = true;
@@ -186,10 +186,25 @@ text_json(struct text *t, const char *s)
 }
 
 void
+text_u64(struct text *t, uint64_t v)
+{
+	char buf[24], *p = buf + sizeof(buf);
+
+	do
+		*--p = (char)('0' + v % 10);
+	while ((v /= 10) != 0);
+	text_addn(t, p, (size_t)(buf + sizeof(buf) - p));
+}
+
+void
 text_number(struct text *t, double v)
 {
 	char buf[40];
 
+	if (v >= 0 && v < 1e15 && v == (double)(uint64_t)v && !signbit(v)) {
+		text_u64(t, (uint64_t)v);
+		return;
+	}
 	if (isnan(v)) {
 		text_add(t, "\"NaN\"");
 		return;

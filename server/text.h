@@ -29,6 +29,8 @@ void text_addf(struct text *t, const char *fmt, ...) __attribute__((format(print
 /* A JSON string literal; everything outside ASCII as \uXXXX, invalid UTF-8 as U+FFFD. NULL: null. */
 void text_json(struct text *t, const char *s);
 void text_jsonn(struct text *t, const char *s, size_t n);
+/* Digits; without printf's price. */
+void text_u64(struct text *t, uint64_t v);
 /* A JSON number; NaN and infinities as the strings "NaN", "Infinity", "-Infinity". */
 void text_number(struct text *t, double v);
 /* Foreign text for a message: at most size - 1 characters of it, printable ASCII ('?' for the rest), "..." at the

@@ -4,7 +4,7 @@
  * A part is a .npy file (an input, told by its magic), a .safetensors file (several inputs), an input as a JSON
  * object, or else a parameter as text. Files tell their own length, so their bytes go straight into the
  * tensors and are not searched for the boundary; all else is small and is searched in a buffer. multipart_head.c
- * reads the parts' header fields. Owns that buffer and the decoders of the parts.
+ * reads the parts' header fields, multipart_json.c inputs as JSON. Owns that buffer and the decoders of the parts.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@
 
 #include "codec/decoder.h"
 #include "codec/multipart_head.h"
+#include "codec/multipart_json.h"
 #include "text.h"
 
 #define BOUNDARY_MAX 70
@@ -50,12 +51,7 @@ struct multipart {
 	struct multipart_head head; /* of the current part */
 	char shown[65];		    /* its name for messages */
 	struct decoder *file;	    /* IN_FILE: the part's decoder */
-	/* Inputs as JSON are read in finish, which may be on a helper thread. */
-	struct decoder *json[INTAKE_TENSORS_MAX];
-	int n_json;
-	uint64_t json_bytes;
-	int json_depth;
-	bool json_string, json_escape, json_closed;
+	struct multipart_jsons jsons;
 };
 
 static int
@@ -130,71 +126,18 @@ end_part(struct multipart *m)
 	m->len = 0;
 }
 
-/* ---- inputs as JSON ---- */
-
 static int
 begin_json(struct multipart *m, struct err *e)
 {
-	char open[sizeof(m->head.name) + 20];
-
-	if (m->n_json == INTAKE_TENSORS_MAX)
-		return bad_body(e, "there are too many inputs");
-	struct decoder *j = decoder_json_new(m->d.in);
-	if (!j)
-		return no_memory(e);
-	m->json[m->n_json++] = j;
-	m->json_depth = 0;
-	m->json_string = m->json_escape = m->json_closed = false;
 	m->state = IN_JSON;
-	/* The part is what stands for one input in a JSON body. The name is one of the operator's: no quotes in it. */
-	int n = snprintf(open, sizeof(open), "{\"inputs\":{\"%s\":", m->head.name);
-	return j->ops->feed(j, (const unsigned char *)open, (size_t)n, e);
-}
-
-static int
-add_json(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
-{
-	struct decoder *j = m->json[m->n_json - 1];
-
-	/* Nothing may stand behind the object, or it would get into what is put around it. */
-	for (size_t i = 0; i < n; i++) {
-		if (m->json_closed) {
-			if (!memchr(" \t\r\n", p[i], 4))
-				return err_input(e, ERR_MALFORMED_BODY, m->shown, "more text", "one JSON object",
-						 "the JSON of '%s' goes on after its closing brace", m->shown);
-		} else if (m->json_escape) {
-			m->json_escape = false;
-		} else if (m->json_string) {
-			m->json_escape = p[i] == '\\';
-			m->json_string = p[i] != '"';
-		} else if (p[i] == '"') {
-			m->json_string = true;
-		} else if (p[i] == '{' || p[i] == '[') {
-			m->json_depth++;
-		} else if (p[i] == '}' || p[i] == ']') {
-			m->json_closed = --m->json_depth == 0;
-		}
-	}
-	m->json_bytes += n;
-	if (m->json_bytes > m->d.in->limits.json_bytes)
-		return err_input(e, ERR_TOO_LARGE, m->shown, "more", "npy or safetensors for large tensors",
-				 "the body's JSON is longer than the %llu bytes this server accepts; send '%s' as .npy",
-				 (unsigned long long)m->d.in->limits.json_bytes, m->shown);
-	return j->ops->feed(j, p, n, e);
+	return multipart_json_begin(&m->jsons, m->d.in, m->head.name, e);
 }
 
 static int
 end_json(struct multipart *m, struct err *e)
 {
-	struct decoder *j = m->json[m->n_json - 1];
-
-	if (!m->json_closed)
-		return err_input(e, ERR_MALFORMED_BODY, m->shown, "a part of it", "one JSON object",
-				 "the JSON of '%s' ends before its closing brace", m->shown);
-	if (j->ops->feed(j, (const unsigned char *)"}}", 2, e) < 0)
-		return -1;
 	end_part(m);
-	return 0;
+	return multipart_json_end(&m->jsons, e);
 }
 
 /* ---- what a part is ---- */
@@ -257,7 +200,7 @@ end_text(struct multipart *m, size_t end, struct err *e)
 	if (must_be_file(m)) {
 		if (m->head.safetensors || m->head.npy || !is_json(p, n))
 			return not_a_file(m, p, n, e);
-		return begin_json(m, e) < 0 || add_json(m, p, n, e) < 0 ? -1 : end_json(m, e);
+		return begin_json(m, e) < 0 || multipart_json_add(&m->jsons, p, n, e) < 0 ? -1 : end_json(m, e);
 	}
 	if (n == 0 && m->head.has_filename)
 		return not_a_file(m, p, n, e);
@@ -433,7 +376,7 @@ in_json(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
 	if (search(m, p, n < VALUE_MAX ? n : VALUE_MAX, &used, &found, e) < 0)
 		return -1;
 	size_t end = found >= 0 ? (size_t)found : m->searched;
-	if (end > m->start && add_json(m, m->buf + m->start, end - m->start, e) < 0)
+	if (end > m->start && multipart_json_add(&m->jsons, m->buf + m->start, end - m->start, e) < 0)
 		return -1;
 	if (found >= 0)
 		return end_json(m, e) < 0 ? -1 : (ptrdiff_t)used;
@@ -529,22 +472,13 @@ multipart_finish(struct decoder *d, struct err *e)
 		return bad_body(e, "it does not hold the boundary that its Content-Type names (lines end with CR LF)");
 	if (m->state != IN_EPILOGUE)
 		return bad_body(e, "it ends without its last boundary");
-	for (int i = 0; i < m->n_json; i++)
-		if (m->json[i]->ops->finish(m->json[i], e) < 0)
-			return -1;
-	return 0;
+	return multipart_json_finish(&m->jsons, e);
 }
 
 static uint64_t
 multipart_pending(const struct decoder *d)
 {
-	const struct multipart *m = (const struct multipart *)d;
-	uint64_t n = 0;
-
-	for (int i = 0; i < m->n_json; i++)
-		if (m->json[i]->ops->pending)
-			n += m->json[i]->ops->pending(m->json[i]);
-	return n;
+	return multipart_json_pending(&((const struct multipart *)d)->jsons);
 }
 
 static void
@@ -553,8 +487,7 @@ multipart_free(struct decoder *d)
 	struct multipart *m = (struct multipart *)d;
 
 	decoder_free(&m->file);
-	for (int i = 0; i < m->n_json; i++)
-		decoder_free(&m->json[i]);
+	multipart_json_free(&m->jsons);
 	free(m->buf);
 	free(m);
 }

@@ -109,28 +109,31 @@ oip_output(struct intake *in, const cJSON *object, struct err *e)
 	const cJSON *parameters = cJSON_GetObjectItemCaseSensitive(object, "parameters"), *item;
 	struct intake_output *out;
 	char shown[TENSOR_NAME_MAX], found[64];
+	const char *own; /* the name as we spell it */
 
 	if (!cJSON_IsObject(object) || !cJSON_IsString(name) || (parameters && !cJSON_IsObject(parameters)))
 		return err_param(e, ERR_MALFORMED_BODY, "outputs", "something else", "objects with name and parameters",
 				 "each of outputs must be an object with a name and, if need be, parameters");
-	text_clip(shown, sizeof(shown), name->valuestring, strlen(name->valuestring));
+	own = name->valuestring;
+	text_clip(shown, sizeof(shown), own, strlen(own));
 	if (in->op) {
-		int i = op_tensor_find(in->op, name->valuestring, strlen(name->valuestring));
+		int i = op_tensor_find(in->op, own, strlen(own));
 
 		if (i < 0 || in->op->tensors[i].role != OP_OUT)
 			return err_param(e, ERR_UNSUPPORTED_OUTPUT, "outputs", shown, "one of the model's outputs",
 					 "%s has no output %s", in->op->name, shown);
+		own = in->op->tensors[i].name;
 	}
 	for (int i = 0; i < in->n_outputs; i++)
-		if (strcmp(in->outputs[i].name, name->valuestring) == 0)
+		if (strcmp(in->outputs[i].name, own) == 0)
 			return err_param(e, ERR_MALFORMED_BODY, "outputs", shown, "each output once",
 					 "the output %s is named twice", shown);
-	if (in->n_outputs == OP_TENSORS_MAX || strlen(name->valuestring) >= TENSOR_NAME_MAX)
+	if (in->n_outputs == OP_TENSORS_MAX || strlen(own) >= TENSOR_NAME_MAX)
 		return err_param(e, ERR_UNSUPPORTED_OUTPUT, "outputs", shown, "one of the model's outputs",
 				 "there is no output %s, or too many are named", shown);
 	out = &in->outputs[in->n_outputs++];
 	*out = (struct intake_output){.binary = false};
-	memcpy(out->name, name->valuestring, strlen(name->valuestring) + 1);
+	memcpy(out->name, own, strlen(own) + 1);
 	cJSON_ArrayForEach(item, parameters)
 	{
 		if (strcmp(item->string, "binary_data") == 0 && cJSON_IsBool(item)) {

@@ -53,13 +53,16 @@ problem_request_id(struct service *svc, char out[17])
 {
 	/* A counter through an invertible mix: unique in this process, and unlike that of the last one. */
 	uint64_t x = atomic_fetch_add(&svc->request_ids, 1) + svc->started_ns;
+	int i;
 
 	x ^= x >> 30;
 	x *= 0xbf58476d1ce4e5b9u;
 	x ^= x >> 27;
 	x *= 0x94d049bb133111ebu;
 	x ^= x >> 31;
-	snprintf(out, 17, "%016llx", (unsigned long long)x);
+	for (i = 0; i < 16; i++, x <<= 4)
+		out[i] = "0123456789abcdef"[x >> 60];
+	out[16] = '\0';
 }
 
 const char *

@@ -57,6 +57,8 @@ compute_free(struct request *req)
 	intake_fini(&run->in);
 	mem_fini(&run->mem);
 	text_fini(&run->hints);
+	text_fini(&run->stats_head);
+	text_fini(&run->stats_tail);
 	if (run->counted)
 		atomic_fetch_sub(&svc->requests, 1);
 	free(run);

@@ -62,7 +62,8 @@ struct compute_request {
 	struct link_job job;
 	struct msg_done done;
 	bool submitted, counted;
-	struct text hints; /* a JSON list */
+	struct text hints;		     /* a JSON list */
+	struct text stats_head, stats_tail; /* see make_stats() */
 	uint64_t bytes_in, bytes_decoded;
 };
 
@@ -121,7 +122,17 @@ void request_reply_error(struct request *req);
 /* The reply is made. */
 void request_ready(struct request *req);
 
-/* request_intake.c: choose codings, forms and decoders from the head, before the body. */
+/* The head was accepted: read the body. */
+void request_take_body(struct request *req);
+/* An error before the body was read: drain a small body so that the connection lives on, else give it up. */
+void request_begin_failed(struct request *req);
+
+/* Let a helper thread do `work`, then `done` on the loop; when the client has gone meanwhile the request just ends. */
+void request_help(struct request *req, void (*work)(struct helper_task *t), request_done_f done);
+struct request *request_of_task(struct helper_task *t);
+
+/* request_open.c: choose codings, forms and decoders from the head, before the body. 0: the body may be taken now;
+ * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);
 
 /* request_run.c: body complete -> device. */
@@ -129,9 +140,6 @@ void request_run(struct request *req);
 
 /* request_reply.c: device done -> reply. */
 void request_answer(struct request *req);
-/* The statistics object: with_encode adds timing_ms.encode and total, known only when the body is made. */
-void request_stats(const struct request *req, struct text *t, bool with_encode);
-
 /* run_options.c */
 const struct op_param *run_option_table(void);
 int run_option_find(const char *name, size_t len); /* index in the table, or -1 */

@@ -15,41 +15,47 @@
 #define INLINE_MAX (128 * 1024) /* bytes of encoding work that may be done on the loop */
 #define COMPRESS_MIN 1024	/* smaller bodies do not gain */
 
-/* A number of milliseconds with nanosecond digits: printf is too slow to be called forty times for a small request. */
+/* A key and a number with six (milliseconds) or four decimals: printf is too slow to be called forty times for a small
+ * request. */
 static void
-add_ms(struct text *t, const char *key, double ms)
+add_fixed(struct text *t, const char *key, double v, int decimals)
 {
-	char buf[32], *p = buf + sizeof(buf);
-	uint64_t ns, whole;
+	char buf[40], *p = buf + sizeof(buf);
+	uint64_t scaled;
 	int i;
 
 	text_add(t, key);
-	if (!(ms >= 0 && ms < 1e12)) {
-		text_number(t, ms);
+	if (!(v >= 0 && v < 1e12)) {
+		text_number(t, v);
 		return;
 	}
-	ns = (uint64_t)(ms * 1e6 + 0.5);
-	whole = ns / 1000000;
-	ns %= 1000000;
-	for (i = 0; i < 6; i++, ns /= 10)
-		*--p = (char)('0' + ns % 10);
+	scaled = (uint64_t)(v * (decimals == 6 ? 1e6 : 1e4) + 0.5);
+	for (i = 0; i < decimals; i++, scaled /= 10)
+		*--p = (char)('0' + scaled % 10);
 	*--p = '.';
 	do
-		*--p = (char)('0' + whole % 10);
-	while ((whole /= 10) != 0);
+		*--p = (char)('0' + scaled % 10);
+	while ((scaled /= 10) != 0);
 	text_addn(t, p, (size_t)(buf + sizeof(buf) - p));
+}
+
+static void
+add_ms(struct text *t, const char *key, double ms)
+{
+	add_fixed(t, key, ms, 6);
+}
+
+static void
+add_rate(struct text *t, const char *key, double rate)
+{
+	add_fixed(t, key, isfinite(rate) ? rate : 0, 4);
 }
 
 static void
 add_u64(struct text *t, const char *key, uint64_t v)
 {
-	char buf[24], *p = buf + sizeof(buf);
-
 	text_add(t, key);
-	do
-		*--p = (char)('0' + v % 10);
-	while ((v /= 10) != 0);
-	text_addn(t, p, (size_t)(buf + sizeof(buf) - p));
+	text_u64(t, v);
 }
 
 static double
@@ -76,78 +82,60 @@ add_samples(struct text *t, const struct sample_stats *s, double batch)
 	text_add(t, "}");
 }
 
-/* What of the time until the device's answer was neither copying nor the kernel. */
-static double
-queue_ms(const struct request *req)
-{
-	return req->run->done.wait_ms;
-}
-
+/*
+ * The statistics object, in two halves: timing_ms is left open between them, because encode and total are known only
+ * when the body, which holds the statistics too, has been made.
+ */
 static void
-add_timing(const struct request *req, struct text *t, bool whole)
+make_stats(struct request *req)
 {
-	const struct msg_done *d = &req->run->done;
-
-	add_ms(t, ",\"timing_ms\":{\"receive\":", ms_between(req, T_BODY, T_RECEIVED));
-	add_ms(t, ",\"decode\":", ms_between(req, T_RECEIVED, T_DECODED));
-	add_ms(t, ",\"queue\":", queue_ms(req));
-	add_ms(t, ",\"upload\":", d->upload_ms);
-	add_ms(t, ",\"kernel\":", d->kernel.median);
-	add_ms(t, ",\"download\":", d->download_ms);
-	add_ms(t, ",\"device\":", ms_between(req, T_SUBMITTED, T_DONE));
-	if (whole) {
-		add_ms(t, ",\"encode\":", ms_between(req, T_DONE, T_ENCODED));
-		add_ms(t, ",\"total\":", ms_between(req, T_BEGIN, T_ENCODED));
-	}
-	text_add(t, "}");
-}
-
-static void
-add_rate(struct text *t, const char *key, double per_ms, double unit)
-{
-	text_add(t, key);
-	text_number(t, isfinite(per_ms) ? round(per_ms / unit * 1e4) / 1e4 : 0);
-}
-
-void
-request_stats(const struct request *req, struct text *t, bool with_encode)
-{
-	const struct compute_request *run = req->run;
+	struct compute_request *run = req->run;
 	const struct msg_done *d = &run->done;
 	const struct memory_stats *m = &d->memory;
 	const struct op_call *c = &run->job.msg.call;
+	struct text *t = &run->stats_head;
 	struct device_state dev;
 	double flop = req->op->flop(c), bytes = op_bytes_moved(c), ms = d->kernel.median;
-	int64_t batch = op_dim(c, "B");
 	uint64_t known = m->allocated_before + m->inputs + m->outputs;
 
 	supervisor_device(req->loop->svc->sup, run->device, &dev);
-	text_addf(t, "{\"op\":\"%s\",\"impl\":", req->op->name);
+	text_add(t, "{\"op\":");
+	text_json(t, req->op->name);
+	text_add(t, ",\"impl\":");
 	text_json(t, d->impl);
 	add_u64(t, ",\"device\":{\"index\":", run->device);
-	text_addf(t, ",\"id\":\"%s\",\"name\":", dev.id);
+	text_add(t, ",\"id\":");
+	text_json(t, dev.id);
+	text_add(t, ",\"name\":");
 	text_json(t, dev.info.name);
 	text_add(t, ",\"arch\":");
 	text_json(t, dev.info.arch);
 	if (dev.info.timing_meaningless)
 		text_add(t, ",\"timing_meaningless\":true");
-	text_add(t, "}");
-	add_timing(req, t, with_encode);
-	text_add(t, ",\"kernel_ms\":");
-	add_samples(t, &d->kernel, (double)batch);
+	add_ms(t, "},\"timing_ms\":{\"receive\":", ms_between(req, T_BODY, T_RECEIVED));
+	add_ms(t, ",\"decode\":", ms_between(req, T_RECEIVED, T_DECODED));
+	add_ms(t, ",\"queue\":", d->wait_ms);
+	add_ms(t, ",\"upload\":", d->upload_ms);
+	add_ms(t, ",\"kernel\":", d->kernel.median);
+	add_ms(t, ",\"download\":", d->download_ms);
+	add_ms(t, ",\"device\":", ms_between(req, T_SUBMITTED, T_DONE));
+
+	t = &run->stats_tail;
+	text_add(t, "},\"kernel_ms\":");
+	add_samples(t, &d->kernel, (double)op_dim(c, "B"));
 	text_add(t, ",\"rates\":{\"flop\":");
 	text_number(t, flop);
 	text_add(t, ",\"bytes_moved\":");
 	text_number(t, bytes);
-	add_rate(t, ",\"tflops\":", flop / ms, 1e9);
-	add_rate(t, ",\"gb_per_s\":", bytes / ms, 1e6);
+	add_rate(t, ",\"tflops\":", flop / ms / 1e9);
+	add_rate(t, ",\"gb_per_s\":", bytes / ms / 1e6);
 	text_add(t, "}");
 	if (d->baseline_impl[0] != '\0') {
 		text_add(t, ",\"baseline\":{\"impl\":");
 		text_json(t, d->baseline_impl);
 		text_add(t, ",\"kernel_ms\":");
 		add_samples(t, &d->baseline, 0);
-		add_rate(t, ",\"speedup\":", d->baseline.median / ms, 1);
+		add_rate(t, ",\"speedup\":", d->baseline.median / ms);
 		text_add(t, ",\"max_abs_diff\":");
 		text_number(t, d->baseline_max_abs_diff);
 		text_add(t, "}");
@@ -160,7 +148,23 @@ request_stats(const struct request *req, struct text *t, bool with_encode)
 	add_u64(t, ",\"overhead\":", m->peak > known ? m->peak - known : 0);
 	add_u64(t, ",\"device_free\":", m->device_free);
 	add_u64(t, ",\"device_total\":", m->device_total);
-	text_addf(t, "},\"hints\":%s}", run->hints.len > 0 ? run->hints.p : "[]");
+	text_add(t, "},\"hints\":");
+	text_add(t, run->hints.len > 0 ? run->hints.p : "[]");
+	text_add(t, "}");
+}
+
+/* For the header: with what encoding took, and the whole. */
+static char *
+whole_stats(const struct request *req)
+{
+	struct text t;
+
+	text_init(&t, 64 * 1024);
+	text_addn(&t, req->run->stats_head.p, req->run->stats_head.len);
+	add_ms(&t, ",\"encode\":", ms_between(req, T_DONE, T_ENCODED));
+	add_ms(&t, ",\"total\":", ms_between(req, T_BEGIN, T_ENCODED));
+	text_addn(&t, req->run->stats_tail.p, req->run->stats_tail.len);
+	return text_take(&t);
 }
 
 static void
@@ -172,7 +176,7 @@ server_timing(struct request *req)
 	text_init(&t, sizeof(req->reply.timing));
 	add_ms(&t, "receive;dur=", ms_between(req, T_BODY, T_RECEIVED));
 	add_ms(&t, ", decode;dur=", ms_between(req, T_RECEIVED, T_DECODED));
-	add_ms(&t, ", queue;dur=", queue_ms(req));
+	add_ms(&t, ", queue;dur=", d->wait_ms);
 	add_ms(&t, ", upload;dur=", d->upload_ms);
 	add_ms(&t, ", kernel;dur=", d->kernel.median);
 	add_ms(&t, ", download;dur=", d->download_ms);
@@ -242,12 +246,14 @@ encode_work(struct helper_task *task)
 	int i;
 
 	describe(req, &job);
+	make_stats(req);
 	text_init(&stats, 64 * 1024);
-	request_stats(req, &stats, false);
+	text_addn(&stats, req->run->stats_head.p, req->run->stats_head.len);
+	text_addn(&stats, req->run->stats_tail.p, req->run->stats_tail.len);
 	job.stats_json = stats.p;
 	for (i = 0; job.mode == DATA_DIGEST && i < job.n; i++)
 		digest_tensor(job.tensors[i].t, &job.tensors[i].digest);
-	if (stats.failed)
+	if (stats.failed || req->run->stats_head.failed || req->run->stats_tail.failed)
 		err_set(&req->err, ERR_INTERNAL, "the statistics do not fit");
 	else if (encode_body(&job, &req->run->mem, &req->reply.body, &req->err) == 0 &&
 		 req->reply_coding != CODING_IDENTITY && req->reply.body.bytes >= COMPRESS_MIN &&
@@ -259,16 +265,12 @@ encode_work(struct helper_task *task)
 static void
 encoded(struct request *req)
 {
-	struct text t;
-
 	if (req->err.code != ERR_NONE) {
 		request_reply_error(req);
 		return;
 	}
 	req->t[T_ENCODED] = clock_ns();
-	text_init(&t, 4096);
-	request_stats(req, &t, true);
-	req->reply.stats = text_take(&t);
+	req->reply.stats = whole_stats(req);
 	server_timing(req);
 	req->reply.status = 200;
 	request_ready(req);
@@ -298,7 +300,7 @@ count(struct request *req)
 	clock_gettime(CLOCK_REALTIME, &now);
 	atomic_fetch_add(&n->success, 1);
 	atomic_fetch_add(&n->success_ns, total);
-	atomic_fetch_add(&n->queue_ns, to_ns(queue_ms(req)));
+	atomic_fetch_add(&n->queue_ns, to_ns(d->wait_ms));
 	atomic_fetch_add(&n->input_ns, to_ns(d->upload_ms));
 	atomic_fetch_add(&n->infer_ns, to_ns(d->kernel.mean * d->kernel.iters));
 	atomic_fetch_add(&n->output_ns, to_ns(d->download_ms));

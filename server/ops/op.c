@@ -295,10 +295,9 @@ suggest_layout(const struct op *op, const struct op_call *c, struct err *e)
 	size_t other_len = choice(p->choices, !c->params[layout].i[0], &other);
 	size_t n = strlen(e->msg);
 
-	snprintf(
-		e->msg + n, sizeof e->msg - n,
-		". The shapes were read as %s=%.*s; with %s=%.*s they would fit, if that is what you meant",
-		p->name, (int)now_len, now, p->name, (int)other_len, other);
+	snprintf(e->msg + n, sizeof e->msg - n,
+		 ". The shapes were read as %s=%.*s; with %s=%.*s they would fit, if that is what you meant", p->name,
+		 (int)now_len, now, p->name, (int)other_len, other);
 }
 
 /* Outputs always made, and those asked for. */

@@ -373,7 +373,7 @@ int
 op_param_unknown(const struct op *op, const char *name, size_t len, const char *const *more, size_t n_more,
 		 struct err *e)
 {
-	const char *names[OP_PARAMS_MAX];
+	const char *names[OP_PARAMS_MAX] = {NULL};
 	const char *near, *where = "";
 	size_t n = 0;
 	char found[CLIP], alias[TENSOR_NAME_MAX];
@@ -404,7 +404,7 @@ op_param_unknown(const struct op *op, const char *name, size_t len, const char *
 int
 op_input_unknown(const struct op *op, const char *name, size_t len, struct err *e)
 {
-	const char *names[OP_TENSORS_MAX];
+	const char *names[OP_TENSORS_MAX] = {NULL};
 	size_t n = 0;
 	const char *near;
 	char found[CLIP], list[200], alias[TENSOR_NAME_MAX];

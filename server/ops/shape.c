@@ -110,6 +110,25 @@ wrong_rank(const struct op *op, const struct tensor *t, const char *name, const 
 			 found, t->rank, t->rank == 1 ? "" : "s", fixed < r->n ? "at least " : "", fixed, words);
 }
 
+/* "; q is [2, 512, 8, 64]": the other inputs, since the mistake may lie in what they all should have been. */
+static void
+others_text(const struct op *op, const struct op_call *c, int a, int b, char *buf, size_t size)
+{
+	size_t n = 0;
+
+	buf[0] = '\0';
+	for (int i = 0; op->tensors[i].name && n < size; i++) {
+		char shape[SHAPE_TEXT];
+		int w;
+
+		if (i == a || i == b || op->tensors[i].role != OP_IN || c->tensors[i].dtype == DT_NONE)
+			continue;
+		w = snprintf(buf + n, size - n, "%s%s is %s", n ? ", " : "; ", op->tensors[i].name,
+			     tensor_shape_text(&c->tensors[i], shape, sizeof shape));
+		n += w > 0 ? (size_t)w : 0;
+	}
+}
+
 /* Dimension `at` of tensor i is the rule's number k, whose name already stands for another length. */
 static int
 disagree(const struct op *op, const struct op_call *c, int i, int at, const struct shape_rule *r, int k,
@@ -119,21 +138,20 @@ disagree(const struct op *op, const struct op_call *c, int i, int at, const stru
 	const struct op_dim_info *info = &op->dims[d->dim];
 	const struct tensor *t = &c->tensors[i], *first = &c->tensors[b->by[d->dim]];
 	const char *name = op->tensors[i].name, *first_name = op->tensors[b->by[d->dim]].name;
-	char found[SHAPE_TEXT], first_text[SHAPE_TEXT], wanted[SHAPE_TEXT];
+	char found[SHAPE_TEXT], first_text[SHAPE_TEXT], wanted[SHAPE_TEXT], others[SHAPE_TEXT];
 
 	tensor_shape_text(t, found, sizeof found);
 	tensor_shape_text(first, first_text, sizeof first_text);
 	wanted_text(op, r, b, wanted, sizeof wanted);
+	others_text(op, c, b->by[d->dim], i, others, sizeof others);
 	return err_input(e, ERR_INVALID_SHAPE, name, found, wanted,
-			 "%s and %s disagree on the %s (%s): %s %s has %" PRId64 ", %s %s has %" PRId64
-			 "; to fit %s, %s would have to be %s",
+			 "%s and %s disagree on the %s (%s): %s %s has %" PRId64 ", %s %s has %" PRId64 "%s",
 			 first_name, name, info->help, info->name, first_name, first_text, b->length[d->dim], name,
-			 found, t->shape[at] - d->length, first_name, name, wanted);
+			 found, t->shape[at] - d->length, others);
 }
 
 static int
-unify_run(const struct op *op, const struct op_call *c, int i, int dim, int rank, struct shape_binding *b,
-	  struct err *e)
+unify_run(const struct op *op, const struct op_call *c, int i, int dim, int rank, struct shape_binding *b, struct err *e)
 {
 	const struct tensor *t = &c->tensors[i];
 	char found[SHAPE_TEXT], other[SHAPE_TEXT];

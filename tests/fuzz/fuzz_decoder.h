@@ -57,9 +57,11 @@ fuzz_decoder(fuzz_new_f make, const uint8_t *data, size_t size)
 		fuzz_require(whole.in.n_tensors == pieces.in.n_tensors && whole.in.n_params == pieces.in.n_params);
 		for (int i = 0; i < whole.in.n_tensors; i++) {
 			const struct intake_tensor *x = &whole.in.tensors[i], *y = &pieces.in.tensors[i];
-			fuzz_require(strcmp(x->name, y->name) == 0 && x->arrived && y->arrived && x->t.dtype == y->t.dtype &&
-				     x->t.bytes == y->t.bytes && memcmp(x->t.data, y->t.data, x->t.bytes) == 0);
-			fuzz_require(x->t.bytes == (uint64_t)tensor_elements(&x->t) * dtype_info((enum dtype)x->t.dtype)->size);
+			fuzz_require(strcmp(x->name, y->name) == 0 && x->arrived && y->arrived &&
+				     x->t.dtype == y->t.dtype && x->t.bytes == y->t.bytes &&
+				     memcmp(x->t.data, y->t.data, x->t.bytes) == 0);
+			fuzz_require(x->t.bytes ==
+				     (uint64_t)tensor_elements(&x->t) * dtype_info((enum dtype)x->t.dtype)->size);
 		}
 		for (int i = 0; i < whole.in.n_params; i++)
 			fuzz_require(strcmp(whole.in.params[i].name, pieces.in.params[i].name) == 0 &&

@@ -9,7 +9,7 @@
 
 #include "codec/decoder.h"
 
-#define OUT_MAX (1u << 20)
+#define OUT_MAX (256u << 10)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

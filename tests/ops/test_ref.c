@@ -63,8 +63,7 @@ Test(ref, golden_vectors)
 			compared++;
 			/* One rounding and no more; fp16's subnormals are rounded absolutely. */
 			worst = golden_worst(&g, i, 0x1p-25, ulp * 1.0001);
-			cr_expect_leq(worst, 1.0, "%s, %s: off by %g roundings", files[f],
-				      g.op->tensors[i].name, worst);
+			cr_expect_leq(worst, 1.0, "%s, %s: off by %g roundings", files[f], g.op->tensors[i].name, worst);
 		}
 		golden_outputs_fp64(&g);
 		run(&g, 1);

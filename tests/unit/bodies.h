@@ -45,7 +45,15 @@ bytes_npy(struct bytes *b, unsigned version, const char *dict, const void *data,
 {
 	size_t prefix = version == 1 ? 10 : 12, len = strlen(dict);
 	size_t total = (prefix + len + 1 + 63) / 64 * 64, head = total - prefix;
-	unsigned char start[12] = {0x93, 'N', 'U', 'M', 'P', 'Y', (unsigned char)version, 0, (unsigned char)(head & 255),
+	unsigned char start[12] = {0x93,
+				   'N',
+				   'U',
+				   'M',
+				   'P',
+				   'Y',
+				   (unsigned char)version,
+				   0,
+				   (unsigned char)(head & 255),
 				   (unsigned char)(head >> 8)};
 
 	bytes_add(b, start, prefix);

@@ -38,7 +38,8 @@ Test(intake, tensors_get_memory_and_keep_the_operators_names)
 	cr_expect_str_eq(k->name, "key", "an alias is stored under the operator's own name");
 	cr_expect_eq(intake_tensor_find(&f.in, "k", 1), k);
 	cr_expect_null(intake_tensor_find(&f.in, "value", 5));
-	cr_expect(intake_is_input(&f.in, "keys", 4) && !intake_is_input(&f.in, "out", 3) && !intake_is_input(&f.in, "", 0));
+	cr_expect(intake_is_input(&f.in, "keys", 4) && !intake_is_input(&f.in, "out", 3) &&
+		  !intake_is_input(&f.in, "", 0));
 	fixture_fini(&f);
 }
 
@@ -78,7 +79,7 @@ Test(intake, wrong_tensors_are_refused)
 	cr_expect_eq(e.code, ERR_UNKNOWN_INPUT);
 	cr_expect_null(intake_tensor(&f.in, "a\0b", 3, DT_FP32, 0, NULL, &e));
 	for (int i = 0; i < INTAKE_TENSORS_MAX; i++) {
-		char name[8];
+		char name[16];
 		snprintf(name, sizeof(name), "t%d", i);
 		cr_assert(add(&f.in, name, DT_FP32, 1, &e));
 	}
@@ -161,10 +162,12 @@ Test(intake, query_strings)
 		const char *query;
 		enum err_code code;
 	} bad[] = {
-		{"=1", ERR_INVALID_PARAMETER},	  {"a=1&=2", ERR_INVALID_PARAMETER}, {"a=%", ERR_INVALID_PARAMETER},
-		{"a=%4", ERR_INVALID_PARAMETER},  {"a=%4g", ERR_INVALID_PARAMETER},  {"a=%g4", ERR_INVALID_PARAMETER},
-		{"%4=1", ERR_INVALID_PARAMETER},  {"%", ERR_INVALID_PARAMETER},	     {"a=%00", ERR_INVALID_PARAMETER},
-		{"%00=a", ERR_INVALID_PARAMETER}, {"%=", ERR_INVALID_PARAMETER},     {"a=1&a=2", ERR_CONFLICTING_PARAMETER},
+		{"=1", ERR_INVALID_PARAMETER},	  {"a=1&=2", ERR_INVALID_PARAMETER},
+		{"a=%", ERR_INVALID_PARAMETER},	  {"a=%4", ERR_INVALID_PARAMETER},
+		{"a=%4g", ERR_INVALID_PARAMETER}, {"a=%g4", ERR_INVALID_PARAMETER},
+		{"%4=1", ERR_INVALID_PARAMETER},  {"%", ERR_INVALID_PARAMETER},
+		{"a=%00", ERR_INVALID_PARAMETER}, {"%00=a", ERR_INVALID_PARAMETER},
+		{"%=", ERR_INVALID_PARAMETER},	  {"a=1&a=2", ERR_CONFLICTING_PARAMETER},
 	};
 	struct fixture f;
 
@@ -195,9 +198,10 @@ Test(intake, query_strings)
 
 Test(intake, json_parameters_keep_their_text)
 {
-	static const char text[] = " {\"causal\": true, \"none\":null , \"scale\":0.1250, \"seed\": 9223372036854775807, \"big\":"
-				   "18446744073709551615,\"s\":\"a \\\"b\\\" \\u00e9\", \"window\": [ 8, -1 ], \"tiny\":-1.50E-7,"
-				   "\"mixed\":[true,[1.0,null],\"x\\\"\"],\"empty\":\"\", \"l\":[]}";
+	static const char text[] =
+		" {\"causal\": true, \"none\":null , \"scale\":0.1250, \"seed\": 9223372036854775807, \"big\":"
+		"18446744073709551615,\"s\":\"a \\\"b\\\" \\u00e9\", \"window\": [ 8, -1 ], \"tiny\":-1.50E-7,"
+		"\"mixed\":[true,[1.0,null],\"x\\\"\"],\"empty\":\"\", \"l\":[]}";
 	static const char *const want[][2] = {
 		{"causal", "true"},
 		{"none", "null"},
@@ -211,7 +215,8 @@ Test(intake, json_parameters_keep_their_text)
 		{"empty", ""},
 		{"l", "[]"},
 	};
-	static const char *const bad[] = {"", "[]", "1", "{\"a\":{}}", "{\"a\":[{}]}", "{\"a\":1", "{\"a\":1,\"a\":1}", "{\"\":1}"};
+	static const char *const bad[] = {
+		"", "[]", "1", "{\"a\":{}}", "{\"a\":[{}]}", "{\"a\":1", "{\"a\":1,\"a\":1}", "{\"\":1}"};
 	struct fixture f;
 	struct err e = {0};
 

@@ -351,3 +351,13 @@ Test(json_number, nesting)
 			cr_expect_eq(shape[k], cases[i].shape[k], "%s: length %d is %d", p, k, (int)shape[k]);
 	}
 }
+
+Test(json_number, table_of_powers)
+{
+	const char *dir = getenv("AITERD_SRCDIR");
+	char command[512];
+
+	dir = dir ? dir : ".";
+	snprintf(command, sizeof(command), "/usr/bin/python3 %s/tests/unit/check_pow10.py %s/server/codec/pow10.h", dir, dir);
+	cr_expect_eq(system(command), 0);
+}

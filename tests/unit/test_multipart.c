@@ -47,14 +47,18 @@ Test(multipart, inputs_and_parameters_in_pieces_of_any_size)
 
 	/* Data that looks like a boundary is data. */
 	bytes_npy(&q, 1, npy_f4, "\r\n--XX--", 8);
-	bytes_safetensors(&s, "{\"key\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"value\":{\"dtype\":\"U8\",\"shape\":[2],"
-			      "\"data_offsets\":[8,10]}}", "kkkk\r\n--vv", 10);
+	bytes_safetensors(
+		&s,
+		"{\"key\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"value\":{\"dtype\":\"U8\",\"shape\":[2],"
+		"\"data_offsets\":[8,10]}}",
+		"kkkk\r\n--vv", 10);
 	bytes_text(&b, "This is the preamble. --XX is no boundary here.\r\n");
 	bytes_part(&b, "name=\"causal\"", "", "true", 4);
 	bytes_part(&b, "name=\"q\"; filename=\"q.npy\"", "Content-Type: application/octet-stream\r\n", q.p, q.n);
 	bytes_part(&b, "name=rest; filename=\"a.safetensors\"", "X-Other: 1\r\n", s.p, s.n);
 	bytes_part(&b, "filename=\"weight.npy\"; NAME=\"weight\"", "content-transfer-encoding: BINARY\r\n", q.p, q.n);
-	bytes_part(&b, "name=\"params\"", "Content-Type: application/json\r\n", "{\"seed\":9007199254740993,\"s\":\"x\"}", 33);
+	bytes_part(&b, "name=\"params\"", "Content-Type: application/json\r\n",
+		   "{\"seed\":9007199254740993,\"s\":\"x\"}", 33);
 	bytes_part(&b, "name=\"shuffle\";", "", "q\r\n", 3);
 	bytes_part(&b, "name=\"empty\"", "", "", 0);
 	bytes_part(&b, "name=\"file\"; filename=\"\"", "Content-Type: application/octet-stream\r\n", "", 0);
@@ -64,7 +68,8 @@ Test(multipart, inputs_and_parameters_in_pieces_of_any_size)
 		for (int window = 0; window < 2; window++) {
 			struct fixture f;
 			struct err e;
-			cr_assert_eq(decode(&f, &fixture_op, b.p, b.n, steps[i], window, &e), -1, "a line '--XX' in a value");
+			cr_assert_eq(decode(&f, &fixture_op, b.p, b.n, steps[i], window, &e), -1,
+				     "a line '--XX' in a value");
 			fixture_fini(&f);
 		}
 	}
@@ -78,7 +83,8 @@ Test(multipart, inputs_and_parameters_in_pieces_of_any_size)
 		for (int window = 0; window < 2; window++) {
 			struct fixture f;
 			struct err e;
-			cr_assert_eq(decode(&f, &fixture_op, b.p, b.n, steps[i], window, &e), 0, "step %zu: %s", steps[i], e.msg);
+			cr_assert_eq(decode(&f, &fixture_op, b.p, b.n, steps[i], window, &e), 0, "step %zu: %s",
+				     steps[i], e.msg);
 			cr_expect_eq(f.in.n_tensors, 4);
 			expect_tensor(&f, "q", DT_FP32, "\r\n--XX--", 8);
 			expect_tensor(&f, "weight", DT_FP32, "\r\n--XX--", 8);
@@ -144,8 +150,8 @@ Test(multipart, inputs_as_json)
 	const float want[2] = {1.5f, -2.0f};
 
 	bytes_part(&b, "name=\"q\"", "", json, sizeof(json) - 1);
-	bytes_part(&b, "name=\"keys\"; filename=k.json", "Content-Type: application/json\r\n",
-		   base64, sizeof(base64) - 1);
+	bytes_part(&b, "name=\"keys\"; filename=k.json", "Content-Type: application/json\r\n", base64,
+		   sizeof(base64) - 1);
 	bytes_text(&b, "--XX--\r\n");
 	for (size_t i = 0; i < N_STEPS; i++) {
 		cr_assert_eq(decode(&f, &fixture_op, b.p, b.n, steps[i], i % 2, &e), 0, "step %zu: %s", steps[i], e.msg);
@@ -163,7 +169,8 @@ Test(multipart, inputs_as_json)
 		{"{\"tensor\":\"w1\"}", 422},
 		{"{\"dtype\":\"fp32\",\"shape\":[2],\"data\":[1]}", 400},
 		{"{\"dtype\":\"fp32\",\"shape\":[2],\"data\":[1,2]", 400},
-		{"{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]},\"k\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]}", 400},
+		{"{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]},\"k\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]}",
+		 400},
 		{"{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]}}}", 400},
 		{"{}", 400},
 		{"{", 400},
@@ -221,7 +228,8 @@ Test(multipart, parts_that_are_refused)
 		{CD "name\r\n", "x", ERR_MALFORMED_BODY, "no value"},
 		{CD "name=\"a\" b\r\n", "x", ERR_MALFORMED_BODY, "';'"},
 		{CD "name=\"a\"\r\n" CD "name=\"a\"\r\n", "x", ERR_MALFORMED_BODY, "two Content-Dispositions"},
-		{CD "name=\"a\"\r\nContent-Type: a/b\r\nContent-Type: a/b\r\n", "x", ERR_MALFORMED_BODY, "two Content-Types"},
+		{CD "name=\"a\"\r\nContent-Type: a/b\r\nContent-Type: a/b\r\n", "x", ERR_MALFORMED_BODY,
+		 "two Content-Types"},
 		{CD "name=\"a\"\r\n folded\r\n", "x", ERR_MALFORMED_BODY, "'name: value'"},
 		{CD "name=\"a\"\r\nno colon\r\n", "x", ERR_MALFORMED_BODY, "'name: value'"},
 		{CD "name=\"a\x01\"\r\n", "x", ERR_MALFORMED_BODY, "control"},
@@ -233,11 +241,13 @@ Test(multipart, parts_that_are_refused)
 		{CD "name=\"q\"\r\n", "not a file at all", ERR_MALFORMED_BODY, "'q' should be a tensor"},
 		{CD "name=\"q\"; filename=\"q.npz\"\r\n", "PK\3\4zzzzzzzzzzzzzzz", ERR_MALFORMED_BODY, "ZIP"},
 		{CD "name=\"causal\"; filename=\"c.txt\"\r\n", "", ERR_MALFORMED_BODY, "empty"},
-		{CD "name=\"zz\"; filename=\"Z.NPY\"\r\n", "not a file at all", ERR_MALFORMED_BODY, "should be a tensor"},
+		{CD "name=\"zz\"; filename=\"Z.NPY\"\r\n", "not a file at all", ERR_MALFORMED_BODY,
+		 "should be a tensor"},
 		{CD "name=\"zz\"; filename=\"z.safetensors\"\r\n", "abc", ERR_MALFORMED_BODY, "too short"},
-		{CD "name=\"zz\"; filename=\"z.safetensors\"\r\n", "not a file at all", ERR_MALFORMED_BODY, "safetensors"},
-		{CD "name=\"zz\"\r\nContent-Type: application/vnd.safetensors; a=b\r\n", "not a file at all", ERR_MALFORMED_BODY,
+		{CD "name=\"zz\"; filename=\"z.safetensors\"\r\n", "not a file at all", ERR_MALFORMED_BODY,
 		 "safetensors"},
+		{CD "name=\"zz\"\r\nContent-Type: application/vnd.safetensors; a=b\r\n", "not a file at all",
+		 ERR_MALFORMED_BODY, "safetensors"},
 		{CD "name=\"params\"\r\n", "causal=true", ERR_MALFORMED_BODY, "the part 'params'"},
 		{CD "name=\"params\"\r\n", "[1]", ERR_MALFORMED_BODY, "the part 'params'"},
 		{CD "name=\"params\"\r\n", "{\"a\":{}}", ERR_INVALID_PARAMETER, "'a'"},
@@ -245,10 +255,11 @@ Test(multipart, parts_that_are_refused)
 	struct err e;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		cr_expect_eq(one_part(&e, cases[i].fields, cases[i].content), -1, "%s%s", cases[i].fields, cases[i].content);
+		cr_expect_eq(one_part(&e, cases[i].fields, cases[i].content), -1, "%s%s", cases[i].fields,
+			     cases[i].content);
 		cr_expect_eq(e.code, cases[i].code, "%s%s: %s", cases[i].fields, cases[i].content, e.msg);
-		cr_expect(strstr(e.msg, cases[i].says), "%s%s: \"%s\" lacks \"%s\"", cases[i].fields, cases[i].content, e.msg,
-			  cases[i].says);
+		cr_expect(strstr(e.msg, cases[i].says), "%s%s: \"%s\" lacks \"%s\"", cases[i].fields, cases[i].content,
+			  e.msg, cases[i].says);
 	}
 	cr_expect_eq(one_part(&e, CD "name=\"a\"; filename*=UTF-8''x; other=\"y\"\r\n", "x"), 0, "%s", e.msg);
 }
@@ -278,18 +289,22 @@ Test(multipart, bodies_that_are_malformed)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		for (size_t step = 1; step < 1000; step += 998) {
-			cr_expect_eq(decode(&f, &fixture_op, cases[i].body, strlen(cases[i].body), step, true, &e), -1, "%s",
-				     cases[i].body);
+			cr_expect_eq(decode(&f, &fixture_op, cases[i].body, strlen(cases[i].body), step, true, &e), -1,
+				     "%s", cases[i].body);
 			cr_expect_eq(e.code, ERR_MALFORMED_BODY, "%s: %s", cases[i].body, e.msg);
-			cr_expect(strstr(e.msg, cases[i].says), "%s: \"%s\" lacks \"%s\"", cases[i].body, e.msg, cases[i].says);
+			cr_expect(strstr(e.msg, cases[i].says), "%s: \"%s\" lacks \"%s\"", cases[i].body, e.msg,
+				  cases[i].says);
 			fixture_fini(&f);
 		}
 	}
 	/* Blanks after a boundary are allowed, no parts are fine, a part without content too. */
-	static const char *const good[] = {"--XX--", "\r\n--XX--\r\n", "--XX \t \r\n" CD "name=a\r\n\r\nx\r\n--XX  \r\n" CD
-							  "name=b\r\n\r\n\r\n--XX--", "--XX\r\n" CD "name=a\r\n\r\n--XX--"};
+	static const char *const good[] = {"--XX--", "\r\n--XX--\r\n",
+					   "--XX \t \r\n" CD "name=a\r\n\r\nx\r\n--XX  \r\n" CD
+					   "name=b\r\n\r\n\r\n--XX--",
+					   "--XX\r\n" CD "name=a\r\n\r\n--XX--"};
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-		cr_expect_eq(decode(&f, &fixture_op, good[i], strlen(good[i]), 1 + i, true, &e), 0, "%s: %s", good[i], e.msg);
+		cr_expect_eq(decode(&f, &fixture_op, good[i], strlen(good[i]), 1 + i, true, &e), 0, "%s: %s", good[i],
+			     e.msg);
 		fixture_fini(&f);
 	}
 }

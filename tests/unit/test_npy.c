@@ -15,11 +15,13 @@ static const size_t steps[] = {1, 2, 7, 64, 1 << 20};
 #define SPACES20 "                    "
 
 /* np.save of np.arange(6, dtype='<f4').reshape(2, 3) */
-static const char numpy_f4[] = "\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }" SPACES20 SPACES20
-			       "                  \n\x00\x00\x00\x00\x00\x00\x80?\x00\x00\x00@\x00\x00@@\x00\x00\x80@\x00\x00\xa0@";
+static const char numpy_f4[] =
+	"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }" SPACES20 SPACES20
+	"                  \n\x00\x00\x00\x00\x00\x00\x80?\x00\x00\x00@\x00\x00@@\x00\x00\x80@\x00\x00\xa0@";
 /* np.lib.format.write_array of np.array(7, dtype='<i8') with version=(3, 0) */
-static const char numpy_i8_v3[] = "\x93NUMPY\x03\x00t\x00\x00\x00{'descr': '<i8', 'fortran_order': False, 'shape': (), }" SPACES20
-				  SPACES20 SPACES20 "\n\x07\x00\x00\x00\x00\x00\x00\x00";
+static const char numpy_i8_v3[] =
+	"\x93NUMPY\x03\x00t\x00\x00\x00{'descr': '<i8', 'fortran_order': False, 'shape': (), }" SPACES20 SPACES20 SPACES20
+	"\n\x07\x00\x00\x00\x00\x00\x00\x00";
 
 static int
 decode(struct fixture *f, const struct op *op, const char *name, const void *p, size_t n, size_t step, bool window,
@@ -37,8 +39,8 @@ Test(npy, files_that_numpy_wrote)
 			struct fixture f;
 			struct err e;
 			static const float want[6] = {0, 1, 2, 3, 4, 5};
-			cr_assert_eq(decode(&f, &fixture_op, "q", numpy_f4, sizeof(numpy_f4) - 1, steps[s], window, &e), 0,
-				     "step %zu: %s", steps[s], e.msg);
+			cr_assert_eq(decode(&f, &fixture_op, "q", numpy_f4, sizeof(numpy_f4) - 1, steps[s], window, &e),
+				     0, "step %zu: %s", steps[s], e.msg);
 			const struct intake_tensor *q = intake_tensor_find(&f.in, "q", 1);
 			cr_assert(q && q->arrived && !q->raw);
 			cr_expect(q->t.dtype == DT_FP32 && q->t.rank == 2 && q->t.shape[0] == 2 && q->t.shape[1] == 3);
@@ -46,8 +48,8 @@ Test(npy, files_that_numpy_wrote)
 			cr_expect_eq(intake_finish(&f.in, &e), 0);
 			fixture_fini(&f);
 
-			cr_assert_eq(decode(&f, NULL, "n", numpy_i8_v3, sizeof(numpy_i8_v3) - 1, steps[s], window, &e), 0, "%s",
-				     e.msg);
+			cr_assert_eq(decode(&f, NULL, "n", numpy_i8_v3, sizeof(numpy_i8_v3) - 1, steps[s], window, &e),
+				     0, "%s", e.msg);
 			const struct intake_tensor *t = intake_tensor_find(&f.in, "n", 1);
 			cr_assert(t && t->arrived);
 			cr_expect(t->t.dtype == DT_INT64 && t->t.rank == 0 && t->t.bytes == 8);
@@ -128,7 +130,8 @@ Test(npy, headers_that_are_refused_say_what_to_do)
 		{"{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", ERR_UNSUPPORTED_LAYOUT, "astype"},
 		{"{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", ERR_UNSUPPORTED_LAYOUT, "astype('<f4')"},
 		{"{'descr': '>V2', 'fortran_order': False, 'shape': (2,), }", ERR_UNSUPPORTED_LAYOUT, "big-endian"},
-		{"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", ERR_UNSUPPORTED_LAYOUT, "np.ascontiguousarray(q)"},
+		{"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", ERR_UNSUPPORTED_LAYOUT,
+		 "np.ascontiguousarray(q)"},
 		{"{'descr': '<i2', 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE, "int16"},
 		{"{'descr': '<u2', 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE, "uint16"},
 		{"{'descr': '<u4', 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE, "uint32"},
@@ -138,14 +141,17 @@ Test(npy, headers_that_are_refused_say_what_to_do)
 		{"{'descr': '<U7', 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE, "text"},
 		{"{'descr': '<M8[ns]', 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE, "date"},
 		{"{'descr': '|V8', 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE, "8 bytes"},
-		{"{'descr': '<f99999999999999999999', 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE, "dtype"},
+		{"{'descr': '<f99999999999999999999', 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE,
+		 "dtype"},
 		{"{'descr': '', 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE, "dtype"},
 		{"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", ERR_INVALID_DTYPE, "structured"},
-		{"{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1), }", ERR_INVALID_SHAPE, "8 dimensions"},
+		{"{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1), }", ERR_INVALID_SHAPE,
+		 "8 dimensions"},
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999999999, 999999999999999999), }",
 		 ERR_INVALID_SHAPE, "q"},
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999,), }", ERR_TOO_LARGE, "accepts"},
-		{"{'descr': '<f4', 'fortran_order': False, 'shape': (9999999999999999999,), }", ERR_MALFORMED_BODY, "shape"},
+		{"{'descr': '<f4', 'fortran_order': False, 'shape': (9999999999999999999,), }", ERR_MALFORMED_BODY,
+		 "shape"},
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", ERR_MALFORMED_BODY, "shape"},
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (2), }", ERR_MALFORMED_BODY, "shape"},
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (2 3), }", ERR_MALFORMED_BODY, "shape"},
@@ -153,7 +159,8 @@ Test(npy, headers_that_are_refused_say_what_to_do)
 		{"{'descr': '<f4', 'fortran_order': 0, 'shape': (2,), }", ERR_MALFORMED_BODY, "fortran_order"},
 		{"{'descr': '|f4', 'fortran_order': False, 'shape': (2,), }", ERR_MALFORMED_BODY, "byte order"},
 		{"{'descr': '<f4', 'fortran_order': False, }", ERR_MALFORMED_BODY, "missing"},
-		{"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", ERR_MALFORMED_BODY, "twice"},
+		{"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", ERR_MALFORMED_BODY,
+		 "twice"},
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'shape': (2,)}", ERR_MALFORMED_BODY, "twice"},
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'more': 1}", ERR_MALFORMED_BODY, "key"},
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), } x", ERR_MALFORMED_BODY, "after"},
@@ -181,8 +188,14 @@ Test(npy, headers_that_are_refused_say_what_to_do)
 
 Test(npy, files_that_are_none)
 {
-	static const char *const junk[] = {"", "\x93", "\x93NUMPY", "\x93NUMPX\x01~~~~~~~~~~~", "\x93NUMPY\x04~~~~~~~~~~~", "PK\3\4~~~~~~~~~~",
-					   "\x93NUMPY\x01~~~~~~~~~~~", "{\"a\":1}       "};
+	static const char *const junk[] = {"",
+					   "\x93",
+					   "\x93NUMPY",
+					   "\x93NUMPX\x01~~~~~~~~~~~",
+					   "\x93NUMPY\x04~~~~~~~~~~~",
+					   "PK\3\4~~~~~~~~~~",
+					   "\x93NUMPY\x01~~~~~~~~~~~",
+					   "{\"a\":1}       "};
 	struct fixture f;
 	struct err e;
 

@@ -36,7 +36,8 @@ Test(safetensors, tensors_and_metadata)
 			struct fixture f;
 			struct err e;
 			bytes_safetensors(&b, header, "ABCaaaabbbbzz", 13);
-			cr_assert_eq(decode(&f, &fixture_op, b.p, b.n, steps[s], window, &e), 0, "step %zu: %s", steps[s], e.msg);
+			cr_assert_eq(decode(&f, &fixture_op, b.p, b.n, steps[s], window, &e), 0, "step %zu: %s",
+				     steps[s], e.msg);
 			bytes_free(&b);
 			cr_assert_eq(f.in.n_tensors, 4);
 			const struct intake_tensor *q = intake_tensor_find(&f.in, "q", 1);
@@ -44,7 +45,8 @@ Test(safetensors, tensors_and_metadata)
 			const struct intake_tensor *v = intake_tensor_find(&f.in, "value", 5);
 			const struct intake_tensor *w = intake_tensor_find(&f.in, "weight", 6);
 			cr_assert(q && k && v && w && q->arrived && k->arrived && v->arrived && w->arrived);
-			cr_expect(q->t.dtype == DT_FP8_E4M3 && q->t.rank == 2 && q->t.shape[0] == 3 && q->t.shape[1] == 1);
+			cr_expect(q->t.dtype == DT_FP8_E4M3 && q->t.rank == 2 && q->t.shape[0] == 3 &&
+				  q->t.shape[1] == 1);
 			cr_expect(k->t.dtype == DT_FP32 && k->t.rank == 1 && k->t.shape[0] == 2);
 			cr_expect(v->t.dtype == DT_INT64 && v->t.rank == 2 && v->t.bytes == 0);
 			cr_expect(w->t.dtype == DT_BF16 && w->t.rank == 0 && w->t.bytes == 2);
@@ -69,11 +71,12 @@ Test(safetensors, all_dtypes)
 		enum dtype dt;
 		int size;
 	} cases[] = {
-		{"F64", DT_FP64, 8}, {"F32", DT_FP32, 4}, {"F16", DT_FP16, 2},	   {"BF16", DT_BF16, 2},
-		{"I64", DT_INT64, 8}, {"I32", DT_INT32, 4}, {"I8", DT_INT8, 1},	   {"U8", DT_UINT8, 1},
-		{"BOOL", DT_BOOL, 1}, {"F8_E5M2", DT_FP8_E5M2, 1}, {"F8_E4M3", DT_FP8_E4M3, 1}, {"F8_E4M3FNUZ", DT_FP8_E4M3FNUZ, 1},
-		{"I16", DT_NONE, 2},  {"U64", DT_NONE, 8},  {"C64", DT_NONE, 8},   {"F4", DT_NONE, 1},
-		{"f32", DT_NONE, 4},  {"", DT_NONE, 4},
+		{"F64", DT_FP64, 8},	     {"F32", DT_FP32, 4},	  {"F16", DT_FP16, 2},
+		{"BF16", DT_BF16, 2},	     {"I64", DT_INT64, 8},	  {"I32", DT_INT32, 4},
+		{"I8", DT_INT8, 1},	     {"U8", DT_UINT8, 1},	  {"BOOL", DT_BOOL, 1},
+		{"F8_E5M2", DT_FP8_E5M2, 1}, {"F8_E4M3", DT_FP8_E4M3, 1}, {"F8_E4M3FNUZ", DT_FP8_E4M3FNUZ, 1},
+		{"I16", DT_NONE, 2},	     {"U64", DT_NONE, 8},	  {"C64", DT_NONE, 8},
+		{"F4", DT_NONE, 1},	     {"f32", DT_NONE, 4},	  {"", DT_NONE, 4},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -81,13 +84,14 @@ Test(safetensors, all_dtypes)
 		struct fixture f;
 		struct err e;
 		char header[128];
-		snprintf(header, sizeof(header), "{\"t\":{\"dtype\":\"%s\",\"shape\":[1],\"data_offsets\":[0,%d]}}", cases[i].name,
-			 cases[i].size);
+		snprintf(header, sizeof(header), "{\"t\":{\"dtype\":\"%s\",\"shape\":[1],\"data_offsets\":[0,%d]}}",
+			 cases[i].name, cases[i].size);
 		bytes_safetensors(&b, header, "12345678", (size_t)cases[i].size);
 		int rc = decode(&f, NULL, b.p, b.n, 1000, true, &e);
 		if (cases[i].dt == DT_NONE) {
 			cr_expect(rc == -1 && e.code == ERR_INVALID_DTYPE, "%s: %s", cases[i].name, e.msg);
-			cr_expect(strstr(e.msg, "'t'") && strstr(e.msg, cases[i].name) && strstr(e.msg, "BF16"), "%s", e.msg);
+			cr_expect(strstr(e.msg, "'t'") && strstr(e.msg, cases[i].name) && strstr(e.msg, "BF16"), "%s",
+				  e.msg);
 		} else {
 			cr_expect(rc == 0 && f.in.tensors[0].t.dtype == cases[i].dt, "%s: %s", cases[i].name, e.msg);
 		}
@@ -121,12 +125,16 @@ Test(safetensors, files_that_break_the_rules)
 		{"{\"q\":{" T("[0,2]") ",\"x\":1}}", 2, ERR_MALFORMED_BODY, "other members"},
 		{"{\"q\":{\"dtype\":\"U8\",\"shape\":[2]}}", 2, ERR_MALFORMED_BODY, "other members"},
 		{"{\"q\":{\"dtype\":1,\"shape\":[2],\"data_offsets\":[0,2]}}", 2, ERR_MALFORMED_BODY, "other members"},
-		{"{\"q\":{\"dtype\":\"U8\",\"shape\":2,\"data_offsets\":[0,2]}}", 2, ERR_MALFORMED_BODY, "other members"},
+		{"{\"q\":{\"dtype\":\"U8\",\"shape\":2,\"data_offsets\":[0,2]}}", 2, ERR_MALFORMED_BODY,
+		 "other members"},
 		{"{\"q\":{\"dtype\":\"U8\",\"shape\":[-2],\"data_offsets\":[0,2]}}", 2, ERR_MALFORMED_BODY, "shape"},
 		{"{\"q\":{\"dtype\":\"U8\",\"shape\":[1.5],\"data_offsets\":[0,2]}}", 2, ERR_MALFORMED_BODY, "shape"},
-		{"{\"q\":{\"dtype\":\"U8\",\"shape\":[2,1,1,1,1,1,1,1,1],\"data_offsets\":[0,2]}}", 2, ERR_INVALID_SHAPE, "8"},
-		{"{\"q\":{\"dtype\":\"F64\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0, ERR_INVALID_SHAPE, "q"},
-		{"{\"q\":{\"dtype\":\"U8\",\"shape\":[99999999],\"data_offsets\":[0,99999999]}}", 9, ERR_TOO_LARGE, "accepts"},
+		{"{\"q\":{\"dtype\":\"U8\",\"shape\":[2,1,1,1,1,1,1,1,1],\"data_offsets\":[0,2]}}", 2,
+		 ERR_INVALID_SHAPE, "8"},
+		{"{\"q\":{\"dtype\":\"F64\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0,
+		 ERR_INVALID_SHAPE, "q"},
+		{"{\"q\":{\"dtype\":\"U8\",\"shape\":[99999999],\"data_offsets\":[0,99999999]}}", 9, ERR_TOO_LARGE,
+		 "accepts"},
 		{"{\"q\":[]}", 0, ERR_MALFORMED_BODY, "other members"},
 		{"{\"q\":3}", 0, ERR_MALFORMED_BODY, "other members"},
 		{"{\"q\":{" T("[0,2]") "},\"q\":{" T("[2,4]") "}}", 4, ERR_MALFORMED_BODY, "q"},
@@ -155,7 +163,8 @@ Test(safetensors, files_that_break_the_rules)
 			bytes_safetensors(&b, cases[i].header, "0123456789", (size_t)cases[i].bytes);
 			cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, step, true, &e), -1, "%s", cases[i].header);
 			cr_expect_eq(e.code, cases[i].code, "%s: %s", cases[i].header, e.msg);
-			cr_expect(strstr(e.msg, cases[i].says), "%s: \"%s\" lacks \"%s\"", cases[i].header, e.msg, cases[i].says);
+			cr_expect(strstr(e.msg, cases[i].says), "%s: \"%s\" lacks \"%s\"", cases[i].header, e.msg,
+				  cases[i].says);
 			fixture_fini(&f);
 			bytes_free(&b);
 		}
@@ -199,11 +208,9 @@ Test(safetensors, promised_lengths_are_not_believed)
 		const char *prefix;
 		enum err_code code;
 	} cases[] = {
-		{"\0\0\0\0\0\0\0\0", ERR_MALFORMED_BODY},
-		{"\1\0\0\0\0\0\0\0", ERR_MALFORMED_BODY},
+		{"\0\0\0\0\0\0\0\0", ERR_MALFORMED_BODY},   {"\1\0\0\0\0\0\0\0", ERR_MALFORMED_BODY},
 		{"\1\0\x10\0\0\0\0\0", ERR_TOO_LARGE}, /* 1 MiB + 1 */
-		{"\0\0\0\0\0\0\0\x80", ERR_MALFORMED_BODY},
-		{"\xff\xff\xff\xff\xff\xff\xff\xff", ERR_MALFORMED_BODY},
+		{"\0\0\0\0\0\0\0\x80", ERR_MALFORMED_BODY}, {"\xff\xff\xff\xff\xff\xff\xff\xff", ERR_MALFORMED_BODY},
 		{"{\"inputs", ERR_MALFORMED_BODY},
 	};
 	struct fixture f;
@@ -218,7 +225,8 @@ Test(safetensors, promised_lengths_are_not_believed)
 	struct bytes b = {NULL, 0}, h = {NULL, 0};
 	for (int i = 0; i <= INTAKE_TENSORS_MAX; i++) {
 		char entry[100];
-		snprintf(entry, sizeof(entry), "%c\"t%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", i ? ',' : '{', i);
+		snprintf(entry, sizeof(entry), "%c\"t%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+			 i ? ',' : '{', i);
 		bytes_text(&h, entry);
 	}
 	bytes_add(&h, "}", 2);

@@ -8,7 +8,8 @@
 
 #include "codec/intake.h"
 
-static const size_t counts[] = {0, 1, 2, 7, 15, 16, 17, 31, 32, 33, 48, 63, 64, 100, 255, 256, 257, 511, 512, 1000, 4099};
+static const size_t counts[] = {0,  1,	2,   7,	  15,  16,  17,	 31,  32,   33,	 48,
+				63, 64, 100, 255, 256, 257, 511, 512, 1000, 4099};
 static const unsigned sizes[] = {1, 2, 4, 8};
 
 static void
@@ -38,12 +39,14 @@ Test(shuffle, both_directions_follow_the_definition)
 				for (size_t i = 0; i < n; i++)
 					for (unsigned b = 0; b < sizes[s]; b++)
 						cr_assert_eq(out[shift + i * sizes[s] + b], in[shift + b * n + i],
-							     "unshuffle: n %zu, size %u, element %zu, byte %u", n, sizes[s], i, b);
+							     "unshuffle: n %zu, size %u, element %zu, byte %u", n,
+							     sizes[s], i, b);
 				byte_shuffle(back + shift, in + shift, n, sizes[s]);
 				for (size_t i = 0; i < n; i++)
 					for (unsigned b = 0; b < sizes[s]; b++)
 						cr_assert_eq(back[shift + b * n + i], in[shift + i * sizes[s] + b],
-							     "shuffle: n %zu, size %u, element %zu, byte %u", n, sizes[s], i, b);
+							     "shuffle: n %zu, size %u, element %zu, byte %u", n,
+							     sizes[s], i, b);
 				free(in);
 				free(out);
 				free(back);

@@ -72,9 +72,9 @@ answer(int sock, uint64_t id, size_t len, uint32_t type, int code)
 static void *
 second_thread(void *arg)
 {
-	(void)arg;
-	for (;;)
+	while (!arg)
 		pause();
+	return NULL;
 }
 
 /* A process whose thread is traced by somebody else stays until that somebody has let go of it. */
