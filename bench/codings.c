@@ -1,7 +1,7 @@
 /*
  * codings.c: the speed of content codings against plain zlib on normally distributed tensors. Prints, for each dtype,
- * gzip in (inflater_* into a window, the stream made by zlib's level 6) against zlib's inflate with 64 KiB of input at a
- * time, and gzip out (body_compress) against zlib's level 1: medians of the ratios of interleaved rounds, and
+ * gzip in (inflater_* into a window, the stream made by zlib's level 6) against zlib's inflate with 64 KiB of
+ * input at a time, and gzip out (body_compress) against zlib's level 1: medians of the ratios of interleaved rounds, and
  * the rates, in processor time.
  * Usage: codings [MiB per tensor] [rounds]
  */
@@ -247,7 +247,8 @@ main(int argc, char **argv)
 		fill(data, n, dtypes[i]);
 		gz_n = zlib_gzip(data, n, 6, gz, room);
 		for (k = -1; k < rounds; k++) { /* round -1 warms up */
-			double z_in = time_zlib_in(gz, gz_n, out, n), our_in = time_our_in(gz, gz_n, out, n), z_out, our_out;
+			double z_in = time_zlib_in(gz, gz_n, out, n), our_in = time_our_in(gz, gz_n, out, n);
+			double z_out, our_out;
 			uint64_t t;
 
 			must(memcmp(out, data, n) == 0, "comparing");

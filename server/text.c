@@ -79,21 +79,28 @@ text_add(struct text *t, const char *s)
 void
 text_addf(struct text *t, const char *fmt, ...)
 {
+	size_t room;
 	va_list ap;
 	int n;
 
+	if (!reserve(t, t->ceiling - t->len < 64 ? t->ceiling - t->len : 64))
+		return;
+	room = t->cap - t->len;
 	va_start(ap, fmt);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vsnprintf(t->p + t->len, room, fmt, ap);
 	va_end(ap);
 	if (n < 0) {
 		t->failed = true;
 		return;
 	}
-	if (!reserve(t, (size_t)n))
-		return;
-	va_start(ap, fmt);
-	vsnprintf(t->p + t->len, (size_t)n + 1, fmt, ap);
-	va_end(ap);
+	if ((size_t)n >= room || (size_t)n > t->ceiling - t->len) {
+		t->p[t->len] = '\0';
+		if (!reserve(t, (size_t)n))
+			return;
+		va_start(ap, fmt);
+		vsnprintf(t->p + t->len, (size_t)n + 1, fmt, ap);
+		va_end(ap);
+	}
 	t->len += (size_t)n;
 }
 

@@ -45,7 +45,7 @@ json_base64(struct json_span span, struct tensor *t, const char *name, struct er
 	for (unsigned i = 0; i < 256; i++)
 		table[i] = base64_digit((unsigned char)i);
 	while (p < end) {
-		while (have == 0 && end - p >= 8 && room - total >= 3) {
+		while (have == 0 && end - p >= 8 && total + 3 <= room) {
 			uint8_t a = table[(unsigned char)p[0]], b = table[(unsigned char)p[1]];
 			uint8_t c = table[(unsigned char)p[2]], d = table[(unsigned char)p[3]];
 

@@ -3,6 +3,10 @@
  * first, into memory of the request. Called for large bodies on a helper thread. gzip and deflate by ISA-L where it is
  * built in (HAVE_ISAL), else by zlib; both at level 1, because what is sent is mostly dense floats.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <stdlib.h>
 #include <string.h>
 

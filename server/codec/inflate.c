@@ -6,6 +6,10 @@
  * buffer. gzip's headers are read here: ISA-L forgets the flags of a header that comes in pieces, and accepts reserved
  * ones. ISA-L inflates where it is built in (HAVE_ISAL), zlib elsewhere.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

@@ -17,6 +17,7 @@
 #define DEPTH 8
 #define GRACE_NS UINT64_C(300000000)	/* past its deadline a running job may still end by itself */
 #define ANSWER_NS UINT64_C(5000000000) /* an idle worker that has not answered a CANCEL for so long has lost it */
+#define CLOSED_NS UINT64_C(1000000000)	/* a worker that closed its line has so long to be found dead by the supervisor */
 #define BATCH 64			/* answers handled before the loop gets its turn */
 
 enum { J_WAITING = 1, J_SENT, J_ENDED };
@@ -31,6 +32,7 @@ struct link {
 	uint32_t generation;
 	const struct worker_status *st; /* NULL: no worker */
 	bool blocked, killed;		/* the socket is full; its death was asked for */
+	uint64_t closed_ns;		/* it closed its line then, 0: it did not */
 	struct err hopeless;		/* code 0: there is hope */
 	struct list waiting, sent, ended;
 	unsigned n_sent, n_jobs;
@@ -132,7 +134,7 @@ sock_close(struct link *l)
 	l->blocked = false;
 }
 
-/* The worker sent what it must not, or closed its end: nothing more is read from it. */
+/* The worker does what it must not: nothing more is read from it. */
 static void
 surprise(struct link *l, const char *what)
 {
@@ -141,6 +143,14 @@ surprise(struct link *l, const char *what)
 	err_set(&why, ERR_WORKER_CRASHED, "the worker %s", what);
 	sock_close(l);
 	kill_worker(l, &why);
+}
+
+/* The worker closed its end. It is dead, most likely, and its own status a better obituary than ours. */
+static void
+closed(struct link *l)
+{
+	sock_close(l);
+	l->closed_ns = clock_ns();
 }
 
 /* Sent: 0. The socket is full, or broken (link_event will see why): 1. */
@@ -295,6 +305,7 @@ link_up(struct link *l, uint32_t generation, int sock, const struct worker_statu
 	l->generation = generation;
 	l->st = st;
 	l->killed = false;
+	l->closed_ns = 0;
 	memset(&l->hopeless, 0, sizeof(l->hopeless));
 	memset(l->mapped, 0, l->n_mapped * sizeof(l->mapped[0]));
 	l->n_mapped = 0;
@@ -377,7 +388,7 @@ link_event(struct link *l, bool readable, bool writable)
 	if (writable)
 		l->blocked = false;
 	if (readable && l->sock != -1 && answers_read(l, BATCH) == 0)
-		surprise(l, "closed its line");
+		closed(l);
 	tell_ended(l);
 	pump(l);
 }
@@ -485,6 +496,8 @@ link_expire(struct link *l, uint64_t now)
 	if (l->hopeless.code != ERR_NONE)
 		fail_waiting(l, &l->hopeless);
 	fail_late(l, now);
+	if (l->st && l->closed_ns != 0 && now > l->closed_ns + CLOSED_NS)
+		surprise(l, "closed its line without leaving");
 	for (struct link_job *j = l->sent.head; j; j = j->next) {
 		if (j->msg.deadline_ns != 0 && now > j->msg.deadline_ns)
 			j->late = true;

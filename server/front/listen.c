@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -182,13 +183,19 @@ open_unix(struct service *svc, const char *path, struct text *lines, struct err 
 
 #ifdef HAVE_SYSTEMD
 static int
-open_inherited(struct service *svc, int n, struct text *lines)
+open_inherited(struct service *svc, int n, struct text *lines, struct err *e)
 {
 	char url[ADDRESS_MAX];
-	int i;
+	int i, fd, flags;
 
 	for (i = 0; i < n; i++) {
-		share(svc, SD_LISTEN_FDS_START + i, sd_is_socket_inet(SD_LISTEN_FDS_START + i, AF_UNSPEC, SOCK_STREAM, 1, 0) > 0);
+		fd = SD_LISTEN_FDS_START + i;
+		/* systemd passes them blocking unless told otherwise; a loop must never wait in accept. */
+		if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0 || (flags = fcntl(fd, F_GETFL)) == -1 ||
+		    fcntl(fd, F_SETFL, flags | O_NONBLOCK) == -1)
+			return err_set(e, ERR_INVALID_PARAMETER,
+				       "systemd passed descriptor %d, which is no listening stream socket", fd);
+		share(svc, fd, sd_is_socket_inet(fd, AF_UNSPEC, SOCK_STREAM, 1, 0) > 0);
 		snprintf(url, sizeof(url), "systemd:%d", i);
 		announce(svc, lines, url);
 	}
@@ -205,7 +212,7 @@ listen_open(struct service *svc, struct text *lines, struct err *e)
 	int n = sd_listen_fds(1);
 
 	if (n > 0)
-		return open_inherited(svc, n, lines);
+		return open_inherited(svc, n, lines, e);
 #endif
 	copy = xstrdup(svc->opt->listen);
 	for (p = copy; r == 0 && (spec = strtok_r(p, ",", &save)) != NULL; p = NULL)
@@ -219,8 +226,11 @@ listen_open(struct service *svc, struct text *lines, struct err *e)
 void
 listen_close(struct service *svc)
 {
-	char *copy = xstrdup(svc->opt->listen), *p, *spec, *save = NULL;
+	char *copy, *p, *spec, *save = NULL;
 
+	if (strncmp(svc->address, "systemd:", 8) == 0) /* what --listen names is not ours */
+		return;
+	copy = xstrdup(svc->opt->listen);
 	for (p = copy; (spec = strtok_r(p, ",", &save)) != NULL; p = NULL)
 		if (strncmp(spec, "unix:", 5) == 0)
 			unlink(spec + 5);

@@ -90,6 +90,14 @@ problem_reason(int status)
 	}
 }
 
+uint32_t
+problem_retry_after(const struct err *e)
+{
+	if (e->retry_after_s > 0 || err_info(e->code)->status != 503)
+		return e->retry_after_s;
+	return e->code == ERR_DRAINING ? 5 : 1;
+}
+
 void
 problem_raw(struct text *t, struct service *svc, const struct err *e, const char *request_id, bool oip)
 {
@@ -105,8 +113,8 @@ problem_raw(struct text *t, struct service *svc, const struct err *e, const char
 	problem_body(&body, e, NULL, request_id, oip);
 	text_addf(t, "HTTP/1.1 %d %s\r\nContent-Type: application/%s\r\nContent-Length: %zu\r\n", status,
 		  problem_reason(status), oip ? "json" : "problem+json", body.len);
-	if (e->retry_after_s > 0)
-		text_addf(t, "Retry-After: %u\r\n", e->retry_after_s);
+	if (problem_retry_after(e) > 0)
+		text_addf(t, "Retry-After: %u\r\n", problem_retry_after(e));
 	text_addf(t, "X-Request-Id: %s\r\nConnection: close\r\n\r\n", request_id);
 	text_addn(t, body.p, body.len);
 	text_fini(&body);

@@ -17,5 +17,7 @@ int problem_page(struct text *t, const char *slug);
 /* A fresh request id, 16 hexadecimal digits. */
 void problem_request_id(struct service *svc, char out[17]);
 const char *problem_reason(int status);
+/* Seconds for Retry-After; 0: none. Every 503 has one. */
+uint32_t problem_retry_after(const struct err *e);
 
 #endif

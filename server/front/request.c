@@ -294,7 +294,7 @@ request_reply_error(struct request *req)
 	assert(e->code != ERR_NONE);
 	text_init(&t, 64 * 1024);
 	problem_body(&t, e, req->op != NULL ? req->op->name : NULL, req->id, req->oip);
-	req->reply.retry_after_s = e->retry_after_s;
+	req->reply.retry_after_s = problem_retry_after(e);
 	req->reply.encoding = NULL;
 	if (e->code == ERR_DRAINING || e->code == ERR_MALFORMED_REQUEST)
 		req->reply.close = true;

@@ -36,7 +36,7 @@ struct run_options {
 	bool dry_run, flush, base64;
 	double timeout_s;
 	const char *device; /* borrowed from the intake; "auto" */
-	const char *format; /* "" when not given */
+	const char *format; /* NULL when not given */
 };
 
 struct reply {

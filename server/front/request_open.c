@@ -147,21 +147,17 @@ admit(struct request *req, struct err *e)
 	const struct http_head *h = &req->conn->head;
 	char found[32], wanted[64];
 
-	if (atomic_load(&svc->draining)) {
-		e->retry_after_s = 5;
+	if (atomic_load(&svc->draining))
 		return err_set(e, ERR_DRAINING, "the server is shutting down and takes no new work");
-	}
 	if (h->has_length && h->content_length > svc->opt->max_body) {
 		snprintf(found, sizeof(found), "%llu bytes", (unsigned long long)h->content_length);
 		snprintf(wanted, sizeof(wanted), "at most %llu bytes", (unsigned long long)svc->opt->max_body);
 		return err_param(e, ERR_TOO_LARGE, "Content-Length", found, wanted,
 				 "the body has %s; this server takes %s (GET /v1/limits)", found, wanted);
 	}
-	if (atomic_load(&svc->requests) >= (uint32_t)svc->opt->queue) {
-		e->retry_after_s = 1;
+	if (atomic_load(&svc->requests) >= (uint32_t)svc->opt->queue)
 		return err_set(e, ERR_OVERLOADED, "%lld requests are being worked on; no more are taken at the moment",
 			       (long long)svc->opt->queue);
-	}
 	return 0;
 }
 
@@ -283,7 +279,8 @@ request_open(struct request *req, struct err *e)
 	intake_init(&run->in, req->op, &run->mem, &limits);
 	if (choose_coding(req, &run->coding, e) == -1)
 		return -1;
-	if ((query = strchr(req->conn->target, '?')) != NULL && intake_query(&run->in, query + 1, e) == -1)
+	/* The Open Inference Protocol's clients may put anything into a query string: it means nothing there. */
+	if (!req->oip && (query = strchr(req->conn->target, '?')) != NULL && intake_query(&run->in, query + 1, e) == -1)
 		return -1;
 	run->decoder = req->oip ? open_oip(req, &run->in, e) : open_native(req, &run->in, e);
 	if (run->decoder == NULL)

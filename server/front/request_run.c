@@ -153,7 +153,6 @@ choose_device(struct request *req, struct err *e)
 
 	for (i = 0; i < n; i++) {
 		supervisor_device(svc->sup, i, &d);
-		snprintf(ids + strlen(ids), sizeof(ids) - strlen(ids), "%s%s", i > 0 ? ", " : "", d.id);
 		if (named && strcmp(want, d.id) != 0)
 			continue;
 		known = true;
@@ -176,18 +175,22 @@ choose_device(struct request *req, struct err *e)
 			best_load = load;
 		}
 	}
+	if (best < n) {
+		run->device = best;
+		return 0;
+	}
+	for (i = 0; i < n; i++) {
+		supervisor_device(svc->sup, i, &d);
+		snprintf(ids + strlen(ids), sizeof(ids) - strlen(ids), "%s%s", i > 0 ? ", " : "", d.id);
+	}
 	if (!known)
 		return err_param(e, ERR_UNKNOWN_DEVICE, "device", want, ids, "there is no device '%s' here; there is %s", want,
 				 ids);
-	if (best == n && away)
+	if (away)
 		return err_set(e, ERR_DEVICE_UNAVAILABLE, "no device can run this at the moment: %s", have);
-	if (best == n)
-		return err_param(e, ERR_UNAVAILABLE_IMPL, "impl", impl_name(run->run.impl), have,
-				 "%s has no %s implementation of %s%s; it has %s", named ? want : ids,
-				 impl_name(run->run.impl), req->op->name,
-				 run->run.baseline != IMPL_AUTO ? " with that baseline" : "", have);
-	run->device = best;
-	return 0;
+	return err_param(e, ERR_UNAVAILABLE_IMPL, "impl", impl_name(run->run.impl), have,
+			 "%s has no %s implementation of %s%s; it has %s", named ? want : ids, impl_name(run->run.impl),
+			 req->op->name, run->run.baseline != IMPL_AUTO ? " with that baseline" : "", have);
 }
 
 /* ---------------------------------------------------------------- forms that depend on the outputs */

@@ -154,7 +154,10 @@ routes_find(struct request *req, const char *method, const char *target, struct 
 			req->reply.allow = NULL;
 			return find_op(req, &first, &second, e);
 		}
-		req->reply.allow = req->reply.allow != NULL ? "GET, HEAD, POST" : r->methods;
+		if (req->reply.allow != NULL && strcmp(req->reply.allow, r->methods) != 0)
+			req->reply.allow = "GET, HEAD, POST";
+		else
+			req->reply.allow = r->methods;
 	}
 	if (req->reply.allow != NULL)
 		return err_param(e, ERR_METHOD_NOT_ALLOWED, "method", method, req->reply.allow, "%.*s takes %s, not %s",

@@ -9,7 +9,7 @@
 
 enum {
 	RO_IMPL, RO_DEVICE, RO_OUTPUTS, RO_WARMUP, RO_ITERS, RO_FLUSH, RO_BASELINE, RO_DRY_RUN, RO_TIMEOUT_MS, RO_FORMAT,
-	RO_JSON, RO_COUNT
+	RO_JSON, RO_SHUFFLE, RO_COUNT
 };
 
 static const struct op_param options[] = {
@@ -38,6 +38,9 @@ static const struct op_param options[] = {
 		       .help = "The reply's form; before the Accept header."},
 	[RO_JSON] = {.name = "json", .type = OP_ENUM, .fallback = "list", .choices = "list|base64",
 		     .help = "In a JSON reply: tensors as lists of numbers, or base64 of their bytes."},
+	/* acted upon, and taken away, by intake_finish() */
+	[RO_SHUFFLE] = {.name = "shuffle", .type = OP_ENUM, .fallback = NULL, .choices = NULL,
+			.help = "Inputs that were byte-shuffled before compression, such as q,k,v."},
 	[RO_COUNT] = {.name = NULL},
 };
 
@@ -65,11 +68,11 @@ get(const struct intake *in, int i, struct op_value *v, struct err *e)
 	const char *text = intake_param_find(in, options[i].name);
 
 	memset(v, 0, sizeof(*v));
-	if (text == NULL)
-		text = options[i].fallback;
-	if (text == NULL)
+	if (text != NULL && op_value_parse(&options[i], text, strlen(text), v, e) == -1)
+		return -1;
+	if (v->given || options[i].fallback == NULL) /* "None" stands for not given */
 		return 0;
-	return op_value_parse(&options[i], text, strlen(text), v, e);
+	return op_value_parse(&options[i], options[i].fallback, strlen(options[i].fallback), v, e);
 }
 
 static int
@@ -95,6 +98,7 @@ run_options_parse(struct run_options *o, const struct intake *in, const struct s
 {
 	static const enum impl impls[] = {IMPL_AUTO, IMPL_AITER, IMPL_OWN, IMPL_NAIVE, IMPL_REFERENCE};
 	static const enum data_mode modes[] = {DATA_ALL, DATA_NONE, DATA_DIGEST};
+	static const char *const forms[] = {"npy", "safetensors", "json"};
 	struct op_value v;
 
 	memset(o, 0, sizeof(*o));
@@ -125,7 +129,7 @@ run_options_parse(struct run_options *o, const struct intake *in, const struct s
 		o->timeout_s = v.f / 1e3;
 	if (get(in, RO_FORMAT, &v, e) == -1)
 		return -1;
-	o->format = intake_param_find(in, "format");
+	o->format = v.given ? forms[v.i[0]] : NULL;
 	o->device = intake_param_find(in, "device");
 	if (o->device == NULL)
 		o->device = "auto";

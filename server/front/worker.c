@@ -18,14 +18,14 @@
 #include "log.h"
 
 #define MS UINT64_C(1000000)
-#define S (1000 * MS)
+#define SEC (1000 * MS)
 #define DELAY_MIN (100 * MS)
-#define DELAY_MAX (10 * S)
-#define STEADY (10 * S)	   /* ready for so long: the next death is a new story */
-#define REAP_LIMIT (5 * S) /* SIGKILLed and still there: lost */
+#define DELAY_MAX (10 * SEC)
+#define STEADY (10 * SEC)	   /* ready for so long: the next death is a new story */
+#define REAP_LIMIT (5 * SEC) /* SIGKILLed and still there: lost */
 #define REAP_POLL (10 * MS)
-#define LOST_POLL (1 * S)
-#define CLOSED_LIMIT (1 * S) /* its line is closed and the process still there */
+#define LOST_POLL (1 * SEC)
+#define CLOSED_LIMIT (1 * SEC) /* its line is closed and the process still there */
 
 static const char *const state_names[] = {
 	[W_OFF] = "off", [W_STARTING] = "starting", [W_READY] = "ready",
@@ -381,7 +381,7 @@ lose(struct supervisor *s, struct worker *w)
 static void
 ping(struct supervisor *s, struct worker *w, uint64_t now)
 {
-	uint64_t interval = s->config.ping_s * S, finished = atomic_load(&w->status->finished);
+	uint64_t interval = s->config.ping_s * SEC, finished = atomic_load(&w->status->finished);
 	struct msg m = {.type = MSG_PING, .length = sizeof(m)};
 
 	if (interval == 0 || w->p.control == -1 || now - w->ping_ns < interval)
@@ -452,7 +452,7 @@ worker_tick(struct supervisor *s, struct worker *w, uint64_t now)
 	}
 	if (w->closed_ns != 0 && now - w->closed_ns >= CLOSED_LIMIT)
 		kill_for(s, w, ERR_WORKER_CRASHED, "closed its line to the supervisor without leaving");
-	else if (!w->told_up && now - w->since_ns >= s->config.start_timeout_s * S)
+	else if (!w->told_up && now - w->since_ns >= s->config.start_timeout_s * SEC)
 		kill_for(s, w, ERR_WORKER_CRASHED, "did not get ready in time");
 	else if (w->told_up)
 		ping(s, w, now);
@@ -473,9 +473,9 @@ worker_due(const struct supervisor *s, const struct worker *w)
 		return due;
 	if (w->closed_ns != 0 && w->closed_ns + CLOSED_LIMIT < due)
 		due = w->closed_ns + CLOSED_LIMIT;
-	if (!w->told_up && w->since_ns + s->config.start_timeout_s * S < due)
-		due = w->since_ns + s->config.start_timeout_s * S;
-	if (w->told_up && w->p.control != -1 && s->config.ping_s != 0 && w->ping_ns + s->config.ping_s * S < due)
-		due = w->ping_ns + s->config.ping_s * S;
+	if (!w->told_up && w->since_ns + s->config.start_timeout_s * SEC < due)
+		due = w->since_ns + s->config.start_timeout_s * SEC;
+	if (w->told_up && w->p.control != -1 && s->config.ping_s != 0 && w->ping_ns + s->config.ping_s * SEC < due)
+		due = w->ping_ns + s->config.ping_s * SEC;
 	return due;
 }

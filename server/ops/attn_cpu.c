@@ -13,8 +13,8 @@
 
 #define TASKS_WANTED 32	     /* enough for many cores before query blocks grow, or keys stop being split */
 #define SPLIT_KEYS_MIN 512   /* fewer keys than this aren't worth a task of their own */
-#define ROW_FLOATS_MAX 34000 /* of a task's rows and outputs: with the keys they should fit a 1 MiB cache */
-#define ROWS_MAX 264	     /* more would not make packing keys any cheaper to speak of */
+#define ROW_FLOATS_MAX 68000 /* of a task's rows and outputs: with the keys they should fit a 1 MiB cache */
+#define ROWS_MAX 528	     /* more would not make packing keys any cheaper to speak of */
 #define ROWS_MIN 48
 
 struct plan {

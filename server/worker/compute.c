@@ -375,9 +375,14 @@ isa_present(void)
 enum cpu_isa
 cpu_isa(void)
 {
+	/* Asked once: in a virtual machine each CPUID costs a trip to the hypervisor, tens of microseconds. */
+	static atomic_int known = -1;
 	const char *text = getenv("AITERD_CPU_ISA");
-	enum cpu_isa isa = isa_present(), asked = CPU_AVX512;
+	enum cpu_isa isa, asked = CPU_AVX512;
 
+	if (atomic_load_explicit(&known, memory_order_relaxed) == -1)
+		atomic_store_explicit(&known, (int)isa_present(), memory_order_relaxed);
+	isa = (enum cpu_isa)atomic_load_explicit(&known, memory_order_relaxed);
 	if (text != NULL && strcmp(text, "scalar") == 0)
 		asked = CPU_SCALAR;
 	else if (text != NULL && strcmp(text, "avx2") == 0)

@@ -104,6 +104,7 @@ static const struct chunked_case cases[] = {
 	BAD("5\r\nhello0\r\n\r\n", MALFORMED),
 	BAD("5\r\nhelloX\r\n0\r\n\r\n", MALFORMED),
 	BAD("5\r\nhello\r0\r\n\r\n", MALFORMED),
+	BAD("5\r\nhello\rX0\r\n\r\n", MALFORMED),
 	BAD("4\r\nhello\r\n0\r\n\r\n", MALFORMED),
 	BAD("5\r\nhello\r\n\r\n", MALFORMED),
 	BAD("5\r\nhello\r\n 0\r\n\r\n", MALFORMED),
@@ -155,7 +156,8 @@ Test(http_chunked, cases)
 			for (n = 0; n < 2; n++) {
 				rc = decode(c->text, c->len, step, n == 1, out, &len, &used, &e);
 				cr_assert_eq(e.code, c->code, "%s in steps of %zu: %s", c->text, step, e.msg);
-				cr_assert_eq(rc, c->code == ERR_NONE ? 1 : -1, "%s in steps of %zu: %d", c->text, step, rc);
+				cr_assert_eq(rc, c->code == ERR_NONE ? 1 : -1, "%s in steps of %zu: %d", c->text,
+					     step, rc);
 				if (rc == 1) {
 					cr_assert_eq(used, whole, "%s: used %zu", c->text, used);
 					cr_assert(len == strlen(c->payload) && memcmp(out, c->payload, len) == 0);
@@ -165,8 +167,8 @@ Test(http_chunked, cases)
 			}
 		}
 		for (n = 0; c->code == ERR_NONE && n < whole; n++)
-			cr_assert_eq(decode(c->text, n, n + 1, false, out, &len, &used, &e), 0, "%s cut at %zu", c->text,
-				     n);
+			cr_assert_eq(decode(c->text, n, n + 1, false, out, &len, &used, &e), 0, "%s cut at %zu",
+				     c->text, n);
 	}
 }
 

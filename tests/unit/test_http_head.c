@@ -308,7 +308,8 @@ Test(http_head, good_heads)
 		at_once(c->text, c->len, &limits, &h, &e);
 		cr_assert_eq(h.length, (size_t)(strstr(c->text, "\r\n\r\n") - c->text) + 4);
 		for (n = 0; n < h.length; n++)
-			cr_assert_eq(at_once(c->text, n, &limits, &h, &e), 0, "%.60s cut at %zu: %s", c->text, n, e.msg);
+			cr_assert_eq(at_once(c->text, n, &limits, &h, &e), 0, "%.60s cut at %zu: %s", c->text, n,
+				     e.msg);
 	}
 }
 

@@ -261,6 +261,14 @@ Test(json, base64)
 			cr_expect(base64_size(n) == strlen(cases[i].text) - 2 && memcmp(text, cases[i].text + 1, base64_size(n)) == 0);
 		}
 	}
+	/* much more than there is room for */
+	for (uint64_t n = 0; n < 9; n++) {
+		char *room = malloc(n + !n);
+
+		cr_expect_eq(decode("\"Zm9vYmFyZm9vYmFyZm9vYmFy\"", room, n, &e), -1);
+		cr_expect_str_eq(e.found, "18 bytes");
+		free(room);
+	}
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		for (uint64_t n = 0; n < 10; n++)
 			cr_expect_eq(decode(bad[i], out, n, &e), -1, "%s was accepted", bad[i]);

@@ -273,7 +273,7 @@ Test(multipart, bodies_that_are_malformed)
 		{"", "does not hold the boundary"},
 		{"nothing of the kind", "does not hold the boundary"},
 		{"--XX\nContent-Disposition: form-data; name=a\n\nx\n--XX--\n", "followed by something else"},
-		{"--XXX\r\n", "followed by something else"},
+		{"--XXY\r\n", "followed by something else"},
 		{"--XX-\r\n", "followed by something else"},
 		{"--XX\rx", "followed by something else"},
 		{"--XX \r \n", "followed by something else"},

@@ -100,7 +100,7 @@ Test(supervisor, misdeeds, .timeout = 120)
 		{FAKE_TYPE, 0, "no answer"},
 		{FAKE_CODE, 0, "no answer"},
 		{FAKE_CONTROL, 0, "sent the supervisor something"},
-		{FAKE_CLOSE, 0, "closed its line"},
+		{FAKE_CLOSE, 0, "without leaving"},
 		{FAKE_BABBLE, 20000, "line 19999 of much ?? talk"},
 	};
 
