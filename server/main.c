@@ -71,8 +71,8 @@ cores(void)
 	return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-static void
-setup_log(const struct options *o)
+static int
+setup_log(const struct options *o, struct err *e)
 {
 	static const char *const names[] = {"error", "warn", "info", "debug"};
 	int i;
@@ -80,10 +80,14 @@ setup_log(const struct options *o)
 	for (i = 0; i < 4 && strcmp(o->log_level, names[i]) != 0; i++)
 		;
 	if (i == 4)
-		fatal("--log-level %s: give error, warn, info or debug", o->log_level);
+		return err_param(e, ERR_INVALID_PARAMETER, "--log-level", o->log_level,
+				 "error, warn, info or debug",
+				 "--log-level: found '%.100s', wanted error, warn, info or debug", o->log_level);
 	if (strcmp(o->log_format, "text") != 0 && strcmp(o->log_format, "json") != 0)
-		fatal("--log-format %s: give text or json", o->log_format);
+		return err_param(e, ERR_INVALID_PARAMETER, "--log-format", o->log_format, "text or json",
+				 "--log-format: found '%.100s', wanted text or json", o->log_format);
 	log_setup("aiterd", (enum log_level)i, strcmp(o->log_format, "json") == 0);
+	return 0;
 }
 
 static void
@@ -202,18 +206,14 @@ main(int argc, char **argv)
 	struct options opt;
 	struct text lines;
 	struct err e = {0};
-	int i, status;
+	int i, status = options_parse(&opt, argc, argv, &e);
 
-	switch (options_parse(&opt, argc, argv, &e)) {
-	case OPTIONS_EXIT:
+	if (status == OPTIONS_EXIT)
 		return 0;
-	case OPTIONS_BAD:
+	if (status == OPTIONS_BAD || setup_log(&opt, &e) == -1) {
 		fprintf(stderr, "aiterd: %s\nTry aiterd --help.\n", e.msg);
 		return 2;
-	case OPTIONS_OK:
-		break;
 	}
-	setup_log(&opt);
 	start(&service, &opt);
 	setup_signals();
 	text_init(&lines, 64 * 1024);
@@ -227,10 +227,12 @@ main(int argc, char **argv)
 		text_fini(&lines);
 		return 1;
 	}
-	fputs(lines.p, stdout);
-	fflush(stdout);
+	if (terms == 0) { /* not ended while it waited */
+		fputs(lines.p, stdout);
+		fflush(stdout);
+		notify("READY=1");
+	}
 	text_fini(&lines);
-	notify("READY=1");
 	serve(&service);
 	status = drain(&service);
 	if (status == 0)

@@ -75,6 +75,15 @@ address_is_free(const struct sockaddr_storage *addr, socklen_t len)
 	return r;
 }
 
+/* getaddrinfo() would take 65537 for 1. */
+static bool
+port_good(const char *s)
+{
+	size_t n = strspn(s, "0123456789");
+
+	return n > 0 && n <= 5 && s[n] == '\0' && atol(s) <= 65535;
+}
+
 static int
 open_tcp(struct service *svc, const char *spec, struct text *lines, struct err *e)
 {
@@ -85,9 +94,9 @@ open_tcp(struct service *svc, const char *spec, struct text *lines, struct err *
 	size_t n;
 	int i, r, fd, port = 0;
 
-	if (colon == NULL || (size_t)(colon - spec) >= sizeof(host))
+	if (colon == NULL || (size_t)(colon - spec) >= sizeof(host) || !port_good(colon + 1))
 		return err_param(e, ERR_INVALID_PARAMETER, "listen", spec, "HOST:PORT, [IPv6]:PORT, *:PORT or unix:PATH",
-				 "--listen %s: give HOST:PORT, [IPv6]:PORT, *:PORT or unix:PATH", spec);
+				 "--listen %s: give HOST:PORT, [IPv6]:PORT, *:PORT (PORT from 0 to 65535) or unix:PATH", spec);
 	n = (size_t)(colon - spec);
 	memcpy(host, spec, n);
 	host[n] = '\0';

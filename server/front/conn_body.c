@@ -1,0 +1,240 @@
+/*
+ * conn_body.c: reads request bodies, Content-Length or chunked, straight into the tensors where the decoder offers a
+ * window, and drains the bodies of failed requests. See conn.h.
+ */
+#include "front/conn_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "clock.h"
+#include "front/request.h"
+#include "log.h"
+
+#define DRAIN_MAX (1024 * 1024) /* of a failed request's body, before the connection is given up instead */
+#define RECV_MAX (4 * 1024 * 1024)
+#define TURN_MAX (16 * 1024 * 1024) /* bytes of one body before other connections get their turn */
+#define WINDOW_MIN (16 * 1024)	    /* smaller windows are not worth a system call of their own */
+
+bool
+conn_has_body(const struct conn *c)
+{
+	return c->head.chunked || (c->head.has_length && c->head.content_length > 0);
+}
+
+enum pump { PUMP_WAIT, PUMP_END, PUMP_FAILED, PUMP_GONE };
+
+/* n payload bytes at p. */
+static enum pump
+body_feed(struct conn *c, const unsigned char *p, size_t n)
+{
+	c->body_bytes += n;
+	if (!c->discard) {
+		if (request_body_feed(c->req, p, n) == 0)
+			return PUMP_WAIT;
+		if (c->head.has_length && c->body_left > DRAIN_MAX)
+			return PUMP_FAILED;
+		c->discard = true;
+	} else {
+		c->discarded += n;
+	}
+	return c->discarded > DRAIN_MAX ? PUMP_FAILED : PUMP_WAIT;
+}
+
+/* n bytes came through the window. */
+static enum pump
+body_advance(struct conn *c, size_t n)
+{
+	c->body_bytes += n;
+	if (request_body_advance(c->req, n) == 0)
+		return PUMP_WAIT;
+	c->discard = true;
+	return c->head.has_length && c->body_left > DRAIN_MAX ? PUMP_FAILED : PUMP_WAIT;
+}
+
+/* Framed bytes of a chunked body; what lies behind its end is kept for the next request. */
+static enum pump
+chunked_feed(struct conn *c, const char *p, size_t n, bool from_stash)
+{
+	struct err e = {0};
+	const char *payload;
+	size_t payload_len;
+	enum pump r;
+	long used;
+
+	while (n > 0 && !c->chunked.done) {
+		used = http_chunked_next(&c->chunked, p, n, &payload, &payload_len, &e);
+		if (used == -1) {
+			request_body_error(c->req, &e);
+			return PUMP_FAILED;
+		}
+		if (from_stash)
+			c->start += (size_t)used;
+		p += used;
+		n -= (size_t)used;
+		if (payload_len > 0 && (r = body_feed(c, (const unsigned char *)payload, payload_len)) != PUMP_WAIT)
+			return r;
+	}
+	if (!from_stash && n > 0 && conn_stash(c, p, n) == -1)
+		return PUMP_GONE;
+	return PUMP_WAIT;
+}
+
+static bool
+body_ended(const struct conn *c)
+{
+	return c->head.chunked ? c->chunked.done : c->body_left == 0;
+}
+
+static enum pump
+read_result(const struct conn *c, ssize_t n)
+{
+	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return PUMP_WAIT;
+	return body_ended(c) ? PUMP_END : PUMP_GONE;
+}
+
+static size_t
+least(uint64_t a, uint64_t b)
+{
+	return (size_t)(a < b ? a : b);
+}
+
+static enum pump
+pump(struct conn *c)
+{
+	unsigned char *scratch = c->loop->scratch, *dst;
+	uint64_t turn = 0, left;
+	size_t n, w;
+	ssize_t got;
+	enum pump r;
+
+	while (!body_ended(c)) {
+		if (c->start < c->len) { /* came along with the head */
+			n = c->len - c->start;
+			if (c->head.chunked) {
+				r = chunked_feed(c, c->buf + c->start, n, true);
+			} else {
+				n = least(n, c->body_left);
+				c->body_left -= n;
+				c->start += n;
+				r = body_feed(c, (unsigned char *)c->buf + c->start - n, n);
+			}
+			if (r != PUMP_WAIT)
+				return r;
+			continue;
+		}
+		if (turn >= TURN_MAX)
+			return PUMP_WAIT;
+		left = c->head.chunked ? http_chunked_window(&c->chunked) : c->body_left;
+		w = c->discard || left == 0 ? 0 : request_body_window(c->req, &dst);
+		if (w >= WINDOW_MIN || (w > 0 && w >= left)) {
+			n = least(least(w, left), RECV_MAX);
+			if ((got = conn_read(c, dst, n)) <= 0)
+				return read_result(c, got);
+			if (c->head.chunked)
+				http_chunked_take(&c->chunked, (uint64_t)got);
+			else
+				c->body_left -= (uint64_t)got;
+			r = body_advance(c, (size_t)got);
+		} else {
+			n = c->head.chunked ? LOOP_SCRATCH : least(c->body_left, LOOP_SCRATCH);
+			if ((got = conn_read(c, scratch, n)) <= 0)
+				return read_result(c, got);
+			if (c->head.chunked) {
+				r = chunked_feed(c, (char *)scratch, (size_t)got, false);
+			} else {
+				c->body_left -= (uint64_t)got;
+				r = body_feed(c, scratch, (size_t)got);
+			}
+		}
+		if (r != PUMP_WAIT)
+			return r;
+		turn += (uint64_t)got;
+		if ((size_t)got < n && !body_ended(c)) /* drained: let epoll say when there is more */
+			return PUMP_WAIT;
+	}
+	return PUMP_END;
+}
+
+static void
+pump_and_tell(struct conn *c)
+{
+	struct request *req = c->req;
+
+	switch (pump(c)) {
+	case PUMP_WAIT:
+		if (!c->watched && loop_watch(c->loop, c->fd, &c->source, EPOLLIN | EPOLLRDHUP) == 0)
+			c->watched = true;
+		return;
+	case PUMP_END:
+		conn_unwatch(c);
+		c->state = CONN_HANDLED;
+		request_body_end(req);
+		return;
+	case PUMP_FAILED:
+		request_refuse(req);
+		return;
+	case PUMP_GONE:
+		conn_unwatch(c);
+		c->state = CONN_HANDLED;
+		request_gone(req);
+		return;
+	}
+}
+
+void
+conn_ready(struct loop_source *s, uint32_t events)
+{
+	struct conn *c = (struct conn *)s;
+	struct request *req = c->req;
+	ssize_t n;
+
+	(void)events;
+	if (c->state == CONN_BODY) {
+		pump_and_tell(c);
+	} else if (c->state == CONN_LINGER) {
+		n = conn_drain(c);
+		if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
+			conn_unwatch(c);
+			c->req = NULL;
+			if (req != NULL)
+				request_gone(req);
+		}
+	} else {
+		conn_unwatch(c);
+	}
+}
+
+void
+conn_body_start(struct conn *c, struct request *req)
+{
+	static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	assert(c->state == CONN_GIVEN);
+	c->req = req;
+	c->state = CONN_BODY;
+	c->body_ns = clock_ns();
+	if (c->continue_owed && conn_has_body(c) && c->start == c->len &&
+	    send(c->fd, go_on, sizeof(go_on) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) == -1)
+		log_debug("100 Continue could not be sent: %s", strerror(errno));
+	c->continue_owed = false;
+	pump_and_tell(c);
+}
+
+bool
+conn_body_discard(struct conn *c, struct request *req)
+{
+	if (c->continue_owed && c->start == c->len)
+		return false;
+	if (!c->head.chunked && c->body_left > DRAIN_MAX)
+		return false;
+	c->discard = true;
+	c->continue_owed = false;
+	conn_body_start(c, req);
+	return true;
+}
+
