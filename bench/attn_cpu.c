@@ -55,15 +55,15 @@ fill(const struct tensor *t, uint32_t *state)
 static int
 run(const struct shape *s)
 {
-	int64_t q[] = { s->b, s->sq, s->hq, s->d }, k[] = { s->b, s->sk, s->hk, s->d };
-	struct op_call c = { 0 };
+	int64_t q[] = {s->b, s->sq, s->hq, s->d}, k[] = {s->b, s->sk, s->hk, s->d};
+	struct op_call c = {0};
 	const struct op *op = op_find("flash_attn_func", strlen("flash_attn_func"), &c.op);
 	const char *yes = s->causal ? "true" : "false", *fast = "", *slow = "";
 	double t[2][ROUNDS], ratio[ROUNDS], flop;
 	struct compute *ctx = compute_new(0);
 	uint32_t state = 1;
-	struct err e = { 0 };
-	size_t bytes[2] = { 0 };
+	struct err e = {0};
+	size_t bytes[2] = {0};
 
 	if (ctx == NULL || tensor_describe(&c.tensors[ATTN_Q], "q", s->dt, 4, q, &e) != 0 ||
 	    tensor_describe(&c.tensors[ATTN_K], "k", s->dt, 4, k, &e) != 0 ||
@@ -119,11 +119,11 @@ int
 main(int argc, char **argv)
 {
 	static const struct shape usual[] = {
-		{ 4, 1024, 1024, 16, 16, 64, DT_FP32, false },
-		{ 2, 512, 512, 8, 8, 64, DT_FP32, false },
-		{ 1, 2048, 2048, 8, 8, 128, DT_FP32, false },
+		{4, 1024, 1024, 16, 16, 64, DT_FP32, false},
+		{2, 512, 512, 8, 8, 64, DT_FP32, false},
+		{1, 2048, 2048, 8, 8, 128, DT_FP32, false},
 	};
-	struct shape s = { .dt = DT_FP32 };
+	struct shape s = {.dt = DT_FP32};
 
 	if (argc == 1) {
 		for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) {

@@ -113,8 +113,9 @@ parse(const char *label, int digits, enum dtype dt, const float *values)
 		theirs[i] = python(path);
 	}
 	unlink(path);
-	printf("parse  %-22s %5.1f MB: %6.1f ms, %4.0f MB/s; json.loads %6.1f ms: x%.1f (goal: x5)\n", label, (double)n / 1e6,
-	       median(ours), (double)n / 1e3 / median(ours), median(theirs), median(theirs) / median(ours));
+	printf("parse  %-22s %5.1f MB: %6.1f ms, %4.0f MB/s; json.loads %6.1f ms: x%.1f (goal: x5)\n", label,
+	       (double)n / 1e6, median(ours), (double)n / 1e3 / median(ours), median(theirs),
+	       median(theirs) / median(ours));
 	free(t.data);
 	free(text);
 }
@@ -144,8 +145,8 @@ format(const float *values)
 			n += (size_t)sprintf(text + n, "%.9g,", (double)values[k]);
 		theirs[i] = now() - start;
 	}
-	printf("format fp32, shortest: %6.1f ms; printf(\"%%.9g\") %6.1f ms: x%.1f (goal: x5)\n", median(ours), median(theirs),
-	       median(theirs) / median(ours));
+	printf("format fp32, shortest: %6.1f ms; printf(\"%%.9g\") %6.1f ms: x%.1f (goal: x5)\n", median(ours),
+	       median(theirs), median(theirs) / median(ours));
 	free(text);
 }
 

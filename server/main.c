@@ -80,8 +80,7 @@ setup_log(const struct options *o, struct err *e)
 	for (i = 0; i < 4 && strcmp(o->log_level, names[i]) != 0; i++)
 		;
 	if (i == 4)
-		return err_param(e, ERR_INVALID_PARAMETER, "--log-level", o->log_level,
-				 "error, warn, info or debug",
+		return err_param(e, ERR_INVALID_PARAMETER, "--log-level", o->log_level, "error, warn, info or debug",
 				 "--log-level: found '%.100s', wanted error, warn, info or debug", o->log_level);
 	if (strcmp(o->log_format, "text") != 0 && strcmp(o->log_format, "json") != 0)
 		return err_param(e, ERR_INVALID_PARAMETER, "--log-format", o->log_format, "text or json",
@@ -206,11 +205,12 @@ main(int argc, char **argv)
 	struct options opt;
 	struct text lines;
 	struct err e = {0};
-	int i, status = options_parse(&opt, argc, argv, &e);
+	enum options_verdict verdict = options_parse(&opt, argc, argv, &e);
+	int i, status;
 
-	if (status == OPTIONS_EXIT)
+	if (verdict == OPTIONS_EXIT)
 		return 0;
-	if (status == OPTIONS_BAD || setup_log(&opt, &e) == -1) {
+	if (verdict == OPTIONS_BAD || setup_log(&opt, &e) == -1) {
 		fprintf(stderr, "aiterd: %s\nTry aiterd --help.\n", e.msg);
 		return 2;
 	}

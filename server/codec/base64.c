@@ -24,7 +24,8 @@ static int
 base64_bad(const char *name, struct err *e, const char *found)
 {
 	return err_input(e, ERR_MALFORMED_BODY, name, found, "standard base64 with padding",
-			 "input %s: base64 has %s; standard base64 (A-Z a-z 0-9 + /) with padding is wanted", name, found);
+			 "input %s: base64 has %s; standard base64 (A-Z a-z 0-9 + /) with padding is wanted", name,
+			 found);
 }
 
 int

@@ -17,10 +17,10 @@
 #define DECIMAL_INLINE static inline __attribute__((always_inline))
 
 struct decimal {
-	uint64_t w;	/* the first 19 digits at most */
-	int64_t q;	/* times 10^q */
+	uint64_t w; /* the first 19 digits at most */
+	int64_t q;  /* times 10^q */
 	bool negative;
-	bool cut;	/* there were more digits */
+	bool cut;		  /* there were more digits */
 	const char *digits, *end; /* of the mantissa, with its point */
 	int64_t exponent;	  /* as written after e */
 };
@@ -39,27 +39,42 @@ decimal_digit(char c)
 	return (unsigned char)(c - '0') < 10;
 }
 
-/* Eight digits at p (little endian load): their value, or false when one is no digit. */
-DECIMAL_INLINE bool
-decimal_eight(const char *p, uint64_t *w)
+/*
+ * Append the digits at p to *w; returns the first character that is none. Eight at a time in one register, and what is
+ * left of them too: how many digits a number has is hard to predict, so no branch depends on it.
+ */
+DECIMAL_INLINE const char *
+decimal_digits(const char *p, const char *end, uint64_t *w)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	uint64_t v;
+	static const uint64_t scale[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000};
 
-	memcpy(&v, p, 8);
-	if ((((v + 0x4646464646464646u) | (v - 0x3030303030303030u)) & 0x8080808080808080u) != 0)
-		return false;
-	v -= 0x3030303030303030u;
-	v = v * 10 + (v >> 8); /* pairs, in every other byte */
-	v = ((v & 0x000000ff000000ffu) * 0x000f424000000064u +
-	     ((v >> 16) & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32;
-	*w = *w * 100000000 + v;
-	return true;
-#else
-	(void)p;
-	(void)w;
-	return false;
+	while (end - p >= 8) {
+		uint64_t v, other;
+		unsigned n;
+
+		memcpy(&v, p, 8);
+		/* the high bit of the first byte that is no digit (those behind it may be wrong) */
+		other = ((v + 0x4646464646464646u) | (v - 0x3030303030303030u)) & 0x8080808080808080u;
+		n = other ? (unsigned)__builtin_ctzll(other) / 8 : 8;
+		if (n == 0)
+			return p;
+		v = (v - 0x3030303030303030u) << (64 - 8 * n); /* zeros in front */
+		v = v * 10 + (v >> 8);			       /* pairs, in every other byte */
+		v = ((v & 0x000000ff000000ffu) * 0x000f424000000064u +
+		     ((v >> 16) & 0x000000ff000000ffu) * 0x0000271000000001u) >>
+		    32;
+		p += n;
+		if (n < 8) {
+			*w = *w * scale[n] + v;
+			return p;
+		}
+		*w = *w * 100000000 + v;
+	}
 #endif
+	while (p < end && decimal_digit(*p))
+		*w = *w * 10 + (uint64_t)(*p++ - '0');
+	return p;
 }
 
 /* The JSON number at p; NULL when there is none. */
@@ -77,16 +92,14 @@ decimal_scan(const char *p, const char *end, struct decimal *d)
 	begin = p;
 	if (*p == '0' && end - p > 1 && decimal_digit(p[1]))
 		return NULL;
-	while (p < end && decimal_digit(*p))
-		w = w * 10 + (uint64_t)(*p++ - '0');
+	w = (uint64_t)(*p++ - '0');
+	if (p < end && decimal_digit(*p))
+		p = decimal_digits(p, end, &w);
 	digits = p - begin;
 	d->q = 0;
 	if (p < end && *p == '.') {
 		fraction = ++p;
-		while (end - p >= 8 && decimal_eight(p, &w))
-			p += 8;
-		while (p < end && decimal_digit(*p))
-			w = w * 10 + (uint64_t)(*p++ - '0');
+		p = decimal_digits(p, end, &w);
 		if (p == fraction)
 			return NULL;
 		d->q = fraction - p;

@@ -20,7 +20,8 @@ int
 json_gather_add(struct json_gather *g, struct mem *mem, uint64_t limit, const void *p, size_t n, struct err *e)
 {
 	if (n > limit || g->len > limit - n)
-		return err_set(e, ERR_TOO_LARGE, "the JSON text is larger than the %" PRIu64 " bytes that are read", limit);
+		return err_set(e, ERR_TOO_LARGE, "the JSON text is larger than the %" PRIu64 " bytes that are read",
+			       limit);
 	if (n == 0)
 		return 0;
 	if (n > g->cap - g->len) {
@@ -100,9 +101,10 @@ json_shape(const cJSON *array, const char *name, int64_t shape[TENSOR_RANK_MAX],
 
 			text_clip(found, sizeof(found), item->valuestring ? item->valuestring : "no number",
 				  item->valuestring ? strlen(item->valuestring) : 9);
-			return err_input(e, ERR_MALFORMED_BODY, name, found, "a length, a whole number of at least 0",
-					 "input %s: length %d of its shape is %s; a whole number of at least 0 is wanted", name,
-					 rank, found);
+			return err_input(
+				e, ERR_MALFORMED_BODY, name, found, "a length, a whole number of at least 0",
+				"input %s: length %d of its shape is %s; a whole number of at least 0 is wanted", name,
+				rank, found);
 		}
 		shape[rank++] = (int64_t)v;
 	}
@@ -190,26 +192,31 @@ read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uin
 			base64_item = member;
 		else if (strcmp(key, "generate") == 0 || strcmp(key, "tensor") == 0)
 			return err_input(e, ERR_UNSUPPORTED_PARAMETER, name, found, "data or base64",
-					 "input %s: this version of the server does not offer %s; send data or base64", name,
+					 "input %s: this version of the server does not offer %s; send data or base64",
+					 name,
 					 strcmp(key, "tensor") == 0 ? "inputs kept by the server (\"tensor\")"
 								    : "generated inputs (\"generate\")");
 		else
-			return err_input(e, ERR_MALFORMED_BODY, name, found, "dtype, shape, data, base64",
-					 "input %s: %s is not understood here; dtype (a string), shape, data and base64 are",
-					 name, found);
+			return err_input(
+				e, ERR_MALFORMED_BODY, name, found, "dtype, shape, data, base64",
+				"input %s: %s is not understood here; dtype (a string), shape, data and base64 are",
+				name, found);
 	}
 	if (!dtype_text)
-		return err_input(e, ERR_MALFORMED_BODY, name, "no dtype", "dtype", "input %s: its dtype is missing", name);
+		return err_input(e, ERR_MALFORMED_BODY, name, "no dtype", "dtype", "input %s: its dtype is missing",
+				 name);
 	dt = json_dtype(dtype_text);
 	if (dt == DT_NONE) {
 		text_clip(found, sizeof(found), dtype_text, strlen(dtype_text));
-		return err_input(e, ERR_INVALID_DTYPE, name, found, "fp32, fp16, bf16, ...",
-				 "input %s: %s is no dtype known here (fp32, fp16, bf16, fp64, int8, uint8, int32, int64, bool, "
-				 "fp8_e4m3, fp8_e4m3fnuz, fp8_e5m2)", name, found);
+		return err_input(
+			e, ERR_INVALID_DTYPE, name, found, "fp32, fp16, bf16, ...",
+			"input %s: %s is no dtype known here (fp32, fp16, bf16, fp64, int8, uint8, int32, int64, bool, "
+			"fp8_e4m3, fp8_e4m3fnuz, fp8_e5m2)",
+			name, found);
 	}
 	if (!data_item == !base64_item)
-		return err_input(e, ERR_MALFORMED_BODY, name, data_item ? "data and base64" : "neither", "data or base64",
-				 "input %s: exactly one of data and base64 is wanted", name);
+		return err_input(e, ERR_MALFORMED_BODY, name, data_item ? "data and base64" : "neither",
+				 "data or base64", "input %s: exactly one of data and base64 is wanted", name);
 	span = json_span_of(cut, data_item ? data_item : base64_item, taken);
 	if (!span)
 		return err_input(e, ERR_MALFORMED_BODY, name, "a member's name with escapes", "data or base64",
@@ -255,8 +262,8 @@ read_tree(struct intake *in, const cJSON *tree, const struct json_cut *cut, stru
 			/* written with escapes it was not found in the text, but the tree has it */
 			if (!cut->kept.begin)
 				return err_set(e, ERR_MALFORMED_BODY, "write the name params without escapes");
-			if (intake_json_params_text(in, cut->kept.begin, (size_t)(cut->kept.end - cut->kept.begin), "params",
-						    e) < 0)
+			if (intake_json_params_text(in, cut->kept.begin, (size_t)(cut->kept.end - cut->kept.begin),
+						    "params", e) < 0)
 				return -1;
 			continue;
 		}

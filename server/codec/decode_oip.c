@@ -53,7 +53,8 @@ read_input_params(const cJSON *parameters, const char *name, bool *binary, uint6
 		if (strcmp(item->string, "binary_data_size") != 0) {
 			text_clip(found, sizeof(found), item->string, strlen(item->string));
 			return err_input(e, ERR_UNSUPPORTED_PARAMETER, name, found, "binary_data_size",
-					 "input %s: its parameter %s is not understood here; binary_data_size is", name, found);
+					 "input %s: its parameter %s is not understood here; binary_data_size is", name,
+					 found);
 		}
 		if (!cJSON_IsNumber(item) || !(v >= 0) || v > 0x1p53 || v != (double)(uint64_t)v)
 			return err_input(e, ERR_MALFORMED_BODY, name, "no size", "a number of bytes",
@@ -71,17 +72,20 @@ read_datatype(const cJSON *item, const char *name, struct err *e)
 	char found[48];
 
 	if (!cJSON_IsString(item)) {
-		err_input(e, ERR_MALFORMED_BODY, name, "no datatype", "datatype", "input %s: its datatype is missing", name);
+		err_input(e, ERR_MALFORMED_BODY, name, "no datatype", "datatype", "input %s: its datatype is missing",
+			  name);
 		return DT_NONE;
 	}
 	text_clip(found, sizeof(found), item->valuestring, strlen(item->valuestring));
 	dt = json_dtype(item->valuestring);
 	if (dt == DT_NONE)
-		err_input(e, ERR_INVALID_DTYPE, name, found, "FP32, FP16, BF16, ...",
-			  strcmp(found, "BYTES") == 0
-				  ? "input %s: datatype %s (strings) is not a tensor of numbers; no operator takes it"
-				  : "input %s: datatype %s is not known here; FP32, FP16, BF16, FP64, INT8, UINT8, INT32, INT64, "
-				    "BOOL and the fp8 types are", name, found);
+		err_input(
+			e, ERR_INVALID_DTYPE, name, found, "FP32, FP16, BF16, ...",
+			strcmp(found, "BYTES") == 0
+				? "input %s: datatype %s (strings) is not a tensor of numbers; no operator takes it"
+				: "input %s: datatype %s is not known here; FP32, FP16, BF16, FP64, INT8, UINT8, INT32, INT64, "
+				  "BOOL and the fp8 types are",
+			name, found);
 	return dt;
 }
 
@@ -115,9 +119,10 @@ read_input(struct decoder_oip *o, const cJSON *object, uint32_t *taken, struct e
 			parameters = member;
 		} else if (member != name_item) {
 			text_clip(found, sizeof(found), member->string, strlen(member->string));
-			return err_input(e, ERR_MALFORMED_BODY, name, found, "name, shape, datatype, parameters, data",
-					 "input %s: %s is not understood here; name, shape, datatype, parameters and data are",
-					 name, found);
+			return err_input(
+				e, ERR_MALFORMED_BODY, name, found, "name, shape, datatype, parameters, data",
+				"input %s: %s is not understood here; name, shape, datatype, parameters and data are",
+				name, found);
 		}
 	}
 	dt = read_datatype(type_item, name, e);
@@ -155,8 +160,9 @@ read_input(struct decoder_oip *o, const cJSON *object, uint32_t *taken, struct e
 		snprintf(found, sizeof(found), "%" PRIu64 " bytes", size);
 		snprintf(wanted, sizeof(wanted), "%" PRIu64 " bytes", it->t.bytes);
 		return err_input(e, ERR_MALFORMED_BODY, name, found, wanted,
-				 "input %s: binary_data_size is %" PRIu64 ", but %s of shape %s has %" PRIu64 " bytes", name, size,
-				 dtype_info(dt)->oip, tensor_shape_text(&it->t, text, sizeof(text)), it->t.bytes);
+				 "input %s: binary_data_size is %" PRIu64 ", but %s of shape %s has %" PRIu64 " bytes",
+				 name, size, dtype_info(dt)->oip, tensor_shape_text(&it->t, text, sizeof(text)),
+				 it->t.bytes);
 	}
 	o->binary[o->n_binary++] = it;
 	return 0;
@@ -180,7 +186,8 @@ read_tree(struct decoder_oip *o, const cJSON *tree, struct err *e)
 			bool is_input = member->string[0] == 'i';
 
 			if (!cJSON_IsArray(member))
-				return err_param(e, ERR_MALFORMED_BODY, found, "no list", "a list", "%s must be a list", found);
+				return err_param(e, ERR_MALFORMED_BODY, found, "no list", "a list", "%s must be a list",
+						 found);
 			inputs |= is_input;
 			cJSON_ArrayForEach(item, member)
 			{
@@ -196,11 +203,13 @@ read_tree(struct decoder_oip *o, const cJSON *tree, struct err *e)
 				return err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory for the request's id");
 		} else if (strcmp(member->string, "model_name") != 0 && strcmp(member->string, "model_version") != 0) {
 			return err_param(e, ERR_MALFORMED_BODY, found, found, "id, parameters, inputs, outputs",
-					 "%s is not understood here; id (a string), parameters, inputs and outputs are", found);
+					 "%s is not understood here; id (a string), parameters, inputs and outputs are",
+					 found);
 		}
 	}
 	if (!inputs)
-		return err_param(e, ERR_MALFORMED_BODY, "inputs", "no inputs", "inputs", "the request's JSON has no inputs");
+		return err_param(e, ERR_MALFORMED_BODY, "inputs", "no inputs", "inputs",
+				 "the request's JSON has no inputs");
 	return 0;
 }
 
@@ -255,7 +264,8 @@ oip_feed(struct decoder *d, const unsigned char *p, size_t n, struct err *e)
 
 		if ((uint64_t)o->header_len > json_bytes)
 			return err_set(e, ERR_TOO_LARGE,
-				       "Inference-Header-Content-Length is %" PRId64 "; JSON of at most %" PRIu64 " bytes is read",
+				       "Inference-Header-Content-Length is %" PRId64 "; JSON of at most %" PRIu64
+				       " bytes is read",
 				       o->header_len, json_bytes);
 		if (json_gather_add(&o->text, d->in->mem, json_bytes, p, take, e) < 0)
 			return -1;
@@ -270,9 +280,10 @@ oip_feed(struct decoder *d, const unsigned char *p, size_t n, struct err *e)
 		size_t take;
 
 		if (o->current == o->n_binary)
-			return err_set(e, ERR_MALFORMED_BODY,
-				       "the body goes on after the last binary tensor (%d are announced by binary_data_size)",
-				       o->n_binary);
+			return err_set(
+				e, ERR_MALFORMED_BODY,
+				"the body goes on after the last binary tensor (%d are announced by binary_data_size)",
+				o->n_binary);
 		it = o->binary[o->current];
 		left = it->t.bytes - o->filled;
 		take = n < left ? n : (size_t)left;
@@ -374,19 +385,22 @@ read_raw(struct decoder_oip *o, struct err *e)
 		}
 	}
 	if (required != 1)
-		return err_set(e, ERR_MALFORMED_BODY,
-			       "Inference-Header-Content-Length is 0, a body of one tensor's bytes alone, but %s has %d inputs; "
-			       "send JSON before the tensors",
-			       op ? op->name : "the operator", required);
+		return err_set(
+			e, ERR_MALFORMED_BODY,
+			"Inference-Header-Content-Length is 0, a body of one tensor's bytes alone, but %s has %d inputs; "
+			"send JSON before the tensors",
+			op ? op->name : "the operator", required);
 	dt = dtype_find(input->dtypes, strlen(input->dtypes));
 	if (dt == DT_NONE || !open_dimension(input->shape, &rank, &open, shape, &rest))
-		return err_input(e, ERR_MALFORMED_BODY, input->name, "bytes alone", "JSON with shape and datatype",
-				 "input %s may be %s of shape [%s]: bytes alone do not tell which; send JSON before the tensor",
-				 input->name, input->dtypes, input->shape);
+		return err_input(
+			e, ERR_MALFORMED_BODY, input->name, "bytes alone", "JSON with shape and datatype",
+			"input %s may be %s of shape [%s]: bytes alone do not tell which; send JSON before the tensor",
+			input->name, input->dtypes, input->shape);
 	unit = (uint64_t)rest * dtype_info(dt)->size;
 	if (o->text.len % unit != 0)
 		return err_input(e, ERR_MALFORMED_BODY, input->name, "another number of bytes", "whole rows",
-				 "input %s: the body's %zu bytes are no multiple of %" PRIu64 ".", input->name, o->text.len, unit);
+				 "input %s: the body's %zu bytes are no multiple of %" PRIu64 ".", input->name,
+				 o->text.len, unit);
 	shape[open] = (int64_t)(o->text.len / unit);
 	it = intake_tensor(o->d.in, input->name, strlen(input->name), dt, rank, shape, e);
 	if (!it)
@@ -407,8 +421,8 @@ oip_finish(struct decoder *d, struct err *e)
 		return read_raw(o, e);
 	if (o->header_len > 0 && !o->head_done)
 		return err_set(e, ERR_MALFORMED_BODY,
-			       "Inference-Header-Content-Length is %" PRId64 ", but the body has only %zu bytes", o->header_len,
-			       o->text.len);
+			       "Inference-Header-Content-Length is %" PRId64 ", but the body has only %zu bytes",
+			       o->header_len, o->text.len);
 	if (o->header_len < 0 && read_head(o, e) < 0)
 		return -1;
 	if (o->current < o->n_binary) {

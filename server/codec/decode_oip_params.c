@@ -73,7 +73,8 @@ oip_parameters(struct intake *in, const cJSON *object, struct err *e)
 	const cJSON *item;
 
 	if (!cJSON_IsObject(object))
-		return err_param(e, ERR_MALFORMED_BODY, "parameters", "no object", "an object", "parameters must be an object");
+		return err_param(e, ERR_MALFORMED_BODY, "parameters", "no object", "an object",
+				 "parameters must be an object");
 	cJSON_ArrayForEach(item, object)
 	{
 		const char *value = scalar_text(item), *name = item->string;
@@ -83,9 +84,10 @@ oip_parameters(struct intake *in, const cJSON *object, struct err *e)
 			continue;
 		text_clip(found, sizeof(found), name, strlen(name));
 		if (!value)
-			return err_param(e, ERR_INVALID_PARAMETER, found, "no scalar", "a string, a number or a boolean",
-					 "the parameter %s must be a string, a number or a boolean; lists go as text (\"[8, 0]\")",
-					 found);
+			return err_param(
+				e, ERR_INVALID_PARAMETER, found, "no scalar", "a string, a number or a boolean",
+				"the parameter %s must be a string, a number or a boolean; lists go as text (\"[8, 0]\")",
+				found);
 		if (strcmp(name, "binary_data_output") == 0) {
 			if (!cJSON_IsBool(item))
 				return err_param(e, ERR_INVALID_PARAMETER, found, value, "true or false",
@@ -147,7 +149,8 @@ oip_output(struct intake *in, const cJSON *object, struct err *e)
 			continue; /* some clients send it so when they want none */
 		text_clip(found, sizeof(found), item->string, strlen(item->string));
 		return err_param(e, ERR_UNSUPPORTED_PARAMETER, found, found, "binary_data",
-				 "output %s: the parameter %s is not offered; binary_data (true or false) is", shown, found);
+				 "output %s: the parameter %s is not offered; binary_data (true or false) is", shown,
+				 found);
 	}
 	cJSON_ArrayForEach(item, object)
 	{

@@ -52,8 +52,8 @@ encode_npy(const struct encode_job *job, struct body *b, struct err *e)
 
 	if (job->n != 1 || job->mode != DATA_ALL)
 		return err_set(e, ERR_NOT_ACCEPTABLE,
-			       "npy holds one array, and the reply has %d outputs%s; ask for safetensors or JSON", job->n,
-			       job->mode == DATA_ALL ? "" : " without data");
+			       "npy holds one array, and the reply has %d outputs%s; ask for safetensors or JSON",
+			       job->n, job->mode == DATA_ALL ? "" : " without data");
 	text_init(&head, HEADER_CEILING);
 	text_addn(&head, (const char *)magic, sizeof(magic));
 	text_addf(&head, "{'descr': '%s', 'fortran_order': False, 'shape': (", npy_descr(t->dtype));

@@ -370,7 +370,8 @@ check_value(struct scan *s, unsigned depth, enum place place)
 		}
 		skip_space(s);
 		if (s->p == s->end)
-			return malformed(s, close == '}' ? "the text ends inside an object" : "the text ends inside a list");
+			return malformed(s, close == '}' ? "the text ends inside an object"
+							 : "the text ends inside a list");
 		if (*s->p == close) {
 			s->p++;
 			return 0;
@@ -532,8 +533,8 @@ json_skeleton(const char *text, size_t len, struct json_cut *cut, struct err *e)
 	for (int i = 0; i < cut->n_spans; i++)
 		size -= (size_t)(cut->spans[i].end - cut->spans[i].begin);
 	if (size > JSON_SKELETON_MAX) {
-		err_set(e, ERR_TOO_LARGE, "the JSON text has %zu bytes besides the inputs' data; at most %zu are read", size,
-			JSON_SKELETON_MAX);
+		err_set(e, ERR_TOO_LARGE, "the JSON text has %zu bytes besides the inputs' data; at most %zu are read",
+			size, JSON_SKELETON_MAX);
 		return NULL;
 	}
 	out = malloc(size + 3 * JSON_SPANS_MAX + 1);

@@ -55,8 +55,8 @@ bad_syntax(const struct fill *f)
 				 "input %s: its data is no complete list", f->name);
 	excerpt(f, found, sizeof(found));
 	return err_input(f->e, ERR_MALFORMED_BODY, f->name, found, "a comma or ]",
-			 "input %s: its data has %s after %" PRId64 " elements, where a comma or ] belongs", f->name, found,
-			 f->n);
+			 "input %s: its data has %s after %" PRId64 " elements, where a comma or ] belongs", f->name,
+			 found, f->n);
 }
 
 static int
@@ -66,7 +66,8 @@ bad_shape(const struct fill *f, const char *what)
 
 	tensor_shape_text(f->t, shape, sizeof(shape));
 	return err_input(f->e, ERR_MALFORMED_BODY, f->name, what, shape,
-			 "input %s: its data %s, but its shape is %s (%" PRId64 " elements)", f->name, what, shape, f->room);
+			 "input %s: its data %s, but its shape is %s (%" PRId64 " elements)", f->name, what, shape,
+			 f->room);
 }
 
 /* The value that a string in quotes at p spells: NaN and infinities. */
@@ -268,16 +269,18 @@ json_numbers(struct json_span span, struct tensor *t, const char *name, struct e
 
 	f.room = tensor_elements(t);
 	if (dtype_info(t->dtype)->is_float && dtype_info(t->dtype)->size == 1)
-		return err_input(e, ERR_INVALID_DTYPE, name, dtype_info(t->dtype)->name, "base64",
-				 "Input %s: %s cannot be given as numbers; send its bytes as base64 or in a binary form.", name,
-				 dtype_info(t->dtype)->name);
+		return err_input(
+			e, ERR_INVALID_DTYPE, name, dtype_info(t->dtype)->name, "base64",
+			"Input %s: %s cannot be given as numbers; send its bytes as base64 or in a binary form.", name,
+			dtype_info(t->dtype)->name);
 	skip_space(&f);
 	if (t->rank == 0 && f.p < f.end && *f.p != '[') {
 		if (fill_value(&f, t->dtype) < 0)
 			return -1;
 		f.n++;
 	} else if (f.p == f.end || *f.p != '[') {
-		return err_input(e, ERR_MALFORMED_BODY, name, "no list", "a list", "Input %s: its data must be a list.", name);
+		return err_input(e, ERR_MALFORMED_BODY, name, "no list", "a list", "Input %s: its data must be a list.",
+				 name);
 	} else {
 		int rc;
 
@@ -286,6 +289,8 @@ json_numbers(struct json_span span, struct tensor *t, const char *name, struct e
 			rc = fill_list(&f, DT_FP32);
 		else if (t->dtype == DT_FP64)
 			rc = fill_list(&f, DT_FP64);
+		else if (t->dtype == DT_BF16)
+			rc = fill_list(&f, DT_BF16);
 		else
 			rc = fill_list(&f, t->dtype);
 		if (rc < 0)

@@ -81,7 +81,7 @@ port_good(const char *s)
 {
 	size_t n = strspn(s, "0123456789");
 
-	return n > 0 && n <= 5 && s[n] == '\0' && atol(s) <= 65535;
+	return n > 0 && n <= 5 && s[n] == '\0' && strtoul(s, NULL, 10) <= 65535;
 }
 
 static int

@@ -22,7 +22,7 @@ struct plan {
 	const struct attn_kernel *kernel;
 	int64_t *first; /* [batch + 1]: number of the first unit of each sequence; a unit is a block of rows */
 	int64_t group, block_rows, splits;
-	int64_t dim_v; /* padded to whole vectors */
+	int64_t dim_v;		      /* padded to whole vectors */
 	struct attn_scratch *scratch; /* [threads] */
 	float *partial;
 };
@@ -202,7 +202,7 @@ carve_scratch(const struct plan *pl, int64_t keys, struct attn_scratch *s, struc
 static int
 run(const struct op_call *c, struct compute *ctx, struct err *e)
 {
-	struct plan pl = { .kernel = attn_kernel_choose() };
+	struct plan pl = {.kernel = attn_kernel_choose()};
 	int64_t units, longest, scratches, rows = ROWS_MAX;
 
 	attn_problem_get(c, &pl.p);

@@ -29,7 +29,7 @@ row_at(const struct attn_task *t, int64_t row)
 {
 	int64_t group = t->p->heads_q / t->p->heads_k;
 
-	return (struct row_at){ row / group, t->head_k * group + row % group };
+	return (struct row_at){row / group, t->head_k * group + row % group};
 }
 
 static inline const char *
@@ -224,7 +224,7 @@ store_row(const struct attn_task *t, int64_t row, const float *src, double lse)
 static double
 exact_dot(const double *a, const float *b, int64_t n)
 {
-	double part[EXACT_LANES] = { 0 }, sum = 0;
+	double part[EXACT_LANES] = {0}, sum = 0;
 
 	for (int64_t i = 0; i < n; i += EXACT_LANES) {
 		for (int j = 0; j < EXACT_LANES; j++)
@@ -241,7 +241,7 @@ exact_row(const struct attn_task *t, int64_t row)
 {
 	const struct attn_problem *p = t->p;
 	float x[ATTN_DIM_MAX + ATTN_LANES_MAX], out[ATTN_DIM_MAX + ATTN_LANES_MAX];
-	double q[ATTN_DIM_MAX + ATTN_LANES_MAX] = { 0 }, o[ATTN_DIM_MAX] = { 0 };
+	double q[ATTN_DIM_MAX + ATTN_LANES_MAX] = {0}, o[ATTN_DIM_MAX] = {0};
 	double max = -INFINITY, sum = 0;
 	int64_t begin, end;
 
@@ -307,7 +307,7 @@ static void
 soften(const struct attn_scratch *s, float *scores, int64_t row, int mr, int64_t key, int from, int to, float scale,
        float *alpha)
 {
-	float was[ATTN_LANES_MAX] = { 0 }, is[ATTN_LANES_MAX] = { 0 };
+	float was[ATTN_LANES_MAX] = {0}, is[ATTN_LANES_MAX] = {0};
 	vf c = vf_set1(scale);
 
 	for (int i = 0; i < mr; i++) {
@@ -364,7 +364,7 @@ tile_span(const struct attn_scratch *s, int64_t row, int mr, int64_t key, int64_
 	}
 	lo = lo < key ? 0 : lo - key;
 	hi = hi > key + keys ? keys : hi - key;
-	return lo < hi ? (struct span){ (int)lo, (int)hi } : (struct span){ 0, 0 };
+	return lo < hi ? (struct span){(int)lo, (int)hi} : (struct span){0, 0};
 }
 
 /* A group of rows against the packed block of keys. */
@@ -390,9 +390,8 @@ group_block(const struct attn_task *t, const struct attn_scratch *s, int64_t row
 			int to = w.to < at + PANEL ? w.to - at : PANEL, nv = (to - from + LANES - 1) / LANES;
 
 			if (from < to)
-				products[nv - 1][mr - 1](dim, s->q + (row + r) * dim, dim, s->k + at * dim + from,
-							 PANEL, s->s + r * ATTN_KEY_BLOCK + at + from,
-							 ATTN_KEY_BLOCK, NULL);
+				products[nv - 1][mr - 1](dim, s->q + (row + r) * dim, dim, s->k + at * dim + from, PANEL,
+							 s->s + r * ATTN_KEY_BLOCK + at + from, ATTN_KEY_BLOCK, NULL);
 		}
 	}
 	for (int64_t r = 0; r < rows; r += ATTN_ROW_TILE) {
@@ -412,9 +411,9 @@ group_block(const struct attn_task *t, const struct attn_scratch *s, int64_t row
 
 			if (w.from < w.to)
 				products[nv - 1][mr - 1](w.to - w.from, s->s + r * ATTN_KEY_BLOCK + w.from,
-							 ATTN_KEY_BLOCK,
-							 s->v + (from * keys + w.from * nv) * LANES, nv * LANES,
-							 s->o + (row + r) * dim_v + from * LANES, dim_v, alpha + r);
+							 ATTN_KEY_BLOCK, s->v + (from * keys + w.from * nv) * LANES,
+							 nv * LANES, s->o + (row + r) * dim_v + from * LANES, dim_v,
+							 alpha + r);
 		}
 	}
 }

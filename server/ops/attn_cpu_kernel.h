@@ -10,9 +10,9 @@
 
 #include "ops/flash_attn.h"
 
-#define ATTN_ROW_TILE 6	      /* rows that go through the registers together */
-#define ATTN_GROUP_ROWS 48    /* rows that use a packed block of keys in turn while it is near: a multiple of the tile */
-#define ATTN_KEY_BLOCK 128    /* keys packed at a time: a multiple of every panel's width */
+#define ATTN_ROW_TILE 6	   /* rows that go through the registers together */
+#define ATTN_GROUP_ROWS 48 /* rows that use a packed block of keys in turn while it is near: a multiple of the tile */
+#define ATTN_KEY_BLOCK 128 /* keys packed at a time: a multiple of every panel's width */
 #define ATTN_LANES_MAX 16
 #define ATTN_DIM_MAX 256 /* of dim and dim_v */
 
@@ -74,8 +74,8 @@ attn_scale_get(const struct attn_problem *p)
 	float base2 = (float)(fabs(p->scale) * 1.44269504088896340736);
 
 	if (!(base2 > 0))
-		return (struct attn_scale){ 0.0F, 1.0F };
-	return (struct attn_scale){ p->scale < 0 ? -1.0F : 1.0F, base2 };
+		return (struct attn_scale){0.0F, 1.0F};
+	return (struct attn_scale){p->scale < 0 ? -1.0F : 1.0F, base2};
 }
 
 static inline int64_t

@@ -17,8 +17,8 @@
 
 /* c[i][] = alpha[i] * c[i][] (0 without alpha) + sum over j of a[i][j] b[j][]: mr rows, nv vectors. */
 SIMD_INLINE void
-product(int mr, int nv, int64_t depth, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-	int64_t ldc, const float *alpha)
+product(int mr, int nv, int64_t depth, const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc,
+	const float *alpha)
 {
 	vf acc[ATTN_ROW_TILE][PANEL_VECS];
 
@@ -26,8 +26,8 @@ product(int mr, int nv, int64_t depth, const float *a, int64_t lda, const float 
 	for (int i = 0; i < mr; i++) {
 #pragma GCC unroll 4
 		for (int j = 0; j < nv; j++)
-			acc[i][j] = alpha == NULL ? vf_set1(0.0F) :
-						    vf_mul(vf_set1(alpha[i]), vf_load(c + i * ldc + j * LANES));
+			acc[i][j] = alpha == NULL ? vf_set1(0.0F)
+						  : vf_mul(vf_set1(alpha[i]), vf_load(c + i * ldc + j * LANES));
 	}
 	for (int64_t k = 0; k < depth; k++) {
 		vf x[PANEL_VECS];

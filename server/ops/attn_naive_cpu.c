@@ -19,7 +19,7 @@
 struct naive {
 	struct attn_problem p;
 	const struct attn_kernel *kernel;
-	int64_t parts, rows; /* goes per head, rows in each at most */
+	int64_t parts, rows;	  /* goes per head, rows in each at most */
 	int64_t keys, dim, dim_v; /* rounded up to whole vectors */
 	int64_t floats;		  /* memory per thread */
 	float *memory;
@@ -60,7 +60,8 @@ load_keys(const struct naive *nv, const struct attn_task *t, float *k, int64_t k
 
 /* s = q k^T, then o = s v. */
 static void
-multiply_scores(const struct naive *nv, int64_t rows, int64_t len_k, int64_t keys, const float *q, const float *k, float *s)
+multiply_scores(const struct naive *nv, int64_t rows, int64_t len_k, int64_t keys, const float *q, const float *k,
+		float *s)
 {
 #ifdef HAVE_OPENBLAS
 	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)rows, (blasint)len_k, (blasint)nv->p.dim, 1.0F, q,
@@ -72,11 +73,12 @@ multiply_scores(const struct naive *nv, int64_t rows, int64_t len_k, int64_t key
 }
 
 static void
-multiply_values(const struct naive *nv, int64_t rows, int64_t len_k, int64_t keys, const float *s, const float *v, float *o)
+multiply_values(const struct naive *nv, int64_t rows, int64_t len_k, int64_t keys, const float *s, const float *v,
+		float *o)
 {
 #ifdef HAVE_OPENBLAS
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)rows, (blasint)nv->dim_v, (blasint)len_k, 1.0F, s,
-		    (blasint)keys, v, (blasint)nv->dim_v, 0.0F, o, (blasint)nv->dim_v);
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)rows, (blasint)nv->dim_v, (blasint)len_k, 1.0F,
+		    s, (blasint)keys, v, (blasint)nv->dim_v, 0.0F, o, (blasint)nv->dim_v);
 #else
 	nv->kernel->multiply(rows, nv->dim_v, len_k, s, keys, v, nv->dim_v, o, nv->dim_v);
 #endif
@@ -91,7 +93,7 @@ run_item(void *arg, int64_t item, int thread)
 	int64_t rows, row, keys;
 	float *q = nv->memory + thread * nv->floats, *row_k, *k, *v, *s, *o, *stats;
 	struct attn_scale scale = attn_scale_get(p);
-	struct attn_task t = { .p = p, .head_k = head / group };
+	struct attn_task t = {.p = p, .head_k = head / group};
 
 	attn_seq_get(p, item / nv->parts / p->heads_q, &t.seq);
 	row = part * nv->rows;
@@ -108,20 +110,21 @@ run_item(void *arg, int64_t item, int thread)
 
 	for (int64_t i = 0; i < rows; i++)
 		nv->kernel->convert(q + i * nv->dim,
-				    element(p, p->q, t.seq.q + (row + i) * p->q_stride.seq + head * p->q_stride.head), p->dim,
-				    scale.query, p->dtype);
+				    element(p, p->q, t.seq.q + (row + i) * p->q_stride.seq + head * p->q_stride.head),
+				    p->dim, scale.query, p->dtype);
 	load_keys(nv, &t, k, keys, row_k);
 	for (int64_t j = 0; j < t.seq.len_k; j++)
 		nv->kernel->convert(v + j * nv->dim_v,
-				    element(p, p->v, t.seq.v + j * p->v_stride.seq + t.head_k * p->v_stride.head), p->dim_v,
-				    1.0F, p->dtype);
+				    element(p, p->v, t.seq.v + j * p->v_stride.seq + t.head_k * p->v_stride.head),
+				    p->dim_v, 1.0F, p->dtype);
 
 	multiply_scores(nv, rows, t.seq.len_k, keys, q, k, s);
 	for (int64_t i = 0; i < rows; i++) {
 		int64_t begin, end;
 
 		attn_visible(p, t.seq.len_q, t.seq.len_k, row + i, &begin, &end);
-		nv->kernel->softmax(s + i * keys, t.seq.len_k, begin, end, scale.base2, stats + 2 * i, stats + 2 * i + 1);
+		nv->kernel->softmax(s + i * keys, t.seq.len_k, begin, end, scale.base2, stats + 2 * i,
+				    stats + 2 * i + 1);
 	}
 	multiply_values(nv, rows, t.seq.len_k, keys, s, v, o);
 	for (int64_t i = 0; i < rows; i++)
@@ -132,7 +135,7 @@ run_item(void *arg, int64_t item, int thread)
 static int
 run(const struct op_call *c, struct compute *ctx, struct err *e)
 {
-	struct naive nv = { .kernel = attn_kernel_choose() };
+	struct naive nv = {.kernel = attn_kernel_choose()};
 	int64_t most_q = 0, most_k = 0, heads, lanes = nv.kernel->lanes, threads = compute_threads(ctx);
 
 	attn_problem_get(c, &nv.p);
@@ -164,7 +167,8 @@ run(const struct op_call *c, struct compute *ctx, struct err *e)
 	if (most_q == 0)
 		return 0;
 	nv.parts = (most_q + nv.rows - 1) / nv.rows;
-	nv.floats = attn_round_up(nv.rows * (nv.dim + nv.keys + nv.dim_v + 2) + nv.dim + nv.keys * (nv.dim + nv.dim_v), 16);
+	nv.floats = attn_round_up(nv.rows * (nv.dim + nv.keys + nv.dim_v + 2) + nv.dim + nv.keys * (nv.dim + nv.dim_v),
+				  16);
 	nv.memory = compute_alloc(ctx, (size_t)(threads * nv.floats) * sizeof(float), e);
 	if (nv.memory == NULL)
 		return -1;

@@ -201,7 +201,8 @@ op_value_parse(const struct op_param *p, const char *text, size_t len, struct op
 
 	trim(&text, &len);
 	memset(&tmp, 0, sizeof tmp);
-	if (!p->required && is_none(text, len)) {
+	/* "none" may also be one of the choices */
+	if (!p->required && is_none(text, len) && !(p->type == OP_ENUM && read_enum(p->choices, text, len, &tmp.i[0]))) {
 		*v = tmp;
 		return 0;
 	}

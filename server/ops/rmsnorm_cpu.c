@@ -74,7 +74,7 @@ norm_item(void *arg, int64_t item, int thread)
 int
 rmsnorm_cpu(const struct op_call *c, struct compute *ctx, struct err *e)
 {
-	struct job j = { .rows = 0 };
+	struct job j = {.rows = 0};
 
 	(void)e;
 	start(&j, c, ctx);
@@ -128,7 +128,8 @@ scale_item(void *arg, int64_t item, int thread)
 
 	(void)thread;
 	for (int64_t r = first; r < first + item_rows(j, first); r++)
-		j->kernel->scale(j->y + r * j->p.n, j->x + r * j->p.n, 1.0F / sqrtf(j->mean[r] + (float)j->p.eps), j->p.n);
+		j->kernel->scale(j->y + r * j->p.n, j->x + r * j->p.n, 1.0F / sqrtf(j->mean[r] + (float)j->p.eps),
+				 j->p.n);
 }
 
 static void
@@ -155,8 +156,8 @@ store_item(void *arg, int64_t item, int thread)
 int
 rmsnorm_naive_cpu(const struct op_call *c, struct compute *ctx, struct err *e)
 {
-	static const compute_item_f steps[] = { load_item, square_item, mean_item, scale_item, weigh_item, store_item };
-	struct job j = { .rows = 0 };
+	static const compute_item_f steps[] = {load_item, square_item, mean_item, scale_item, weigh_item, store_item};
+	struct job j = {.rows = 0};
 	size_t count;
 
 	start(&j, c, ctx);

@@ -33,7 +33,7 @@ store_at(char *p, int64_t i, int64_t n, vf x, enum dtype dt)
 SIMD_INLINE float
 sum_squares(const char *x, int64_t n, enum dtype dt)
 {
-	vf sum[4] = { vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F) };
+	vf sum[4] = {vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F)};
 	int64_t i = 0;
 
 	for (; i + 4 * LANES <= n; i += 4 * LANES) {
@@ -154,7 +154,8 @@ multiply_step(float *dst, const float *a, const float *b, int64_t n)
 {
 	for (int64_t i = 0; i < n; i += LANES)
 		store_at((char *)dst, i, n,
-			 vf_mul(load_at((const char *)a, i, n, DT_FP32), load_at((const char *)b, i, n, DT_FP32)), DT_FP32);
+			 vf_mul(load_at((const char *)a, i, n, DT_FP32), load_at((const char *)b, i, n, DT_FP32)),
+			 DT_FP32);
 }
 
 static void
@@ -166,7 +167,7 @@ square_step(float *dst, const float *src, int64_t n)
 static float
 mean_step(const float *src, int64_t n)
 {
-	vf sum[4] = { vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F) };
+	vf sum[4] = {vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F)};
 
 	for (int64_t i = 0; i < n; i += LANES)
 		sum[i / LANES % 4] = vf_add(sum[i / LANES % 4], load_at((const char *)src, i, n, DT_FP32));

@@ -19,16 +19,65 @@
 #define VREGS 32
 typedef __m512 vf;
 
-SIMD_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
-SIMD_INLINE void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
-SIMD_INLINE vf vf_set1(float x) { return _mm512_set1_ps(x); }
-SIMD_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-SIMD_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
-SIMD_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
-SIMD_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-SIMD_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-SIMD_INLINE float vf_hmax(vf x) { return _mm512_reduce_max_ps(x); }
-SIMD_INLINE float vf_hsum(vf x) { return _mm512_reduce_add_ps(x); }
+SIMD_INLINE vf
+vf_load(const float *p)
+{
+	return _mm512_loadu_ps(p);
+}
+
+SIMD_INLINE void
+vf_store(float *p, vf x)
+{
+	_mm512_storeu_ps(p, x);
+}
+
+SIMD_INLINE vf
+vf_set1(float x)
+{
+	return _mm512_set1_ps(x);
+}
+
+SIMD_INLINE vf
+vf_fma(vf a, vf b, vf c)
+{
+	return _mm512_fmadd_ps(a, b, c);
+}
+
+SIMD_INLINE vf
+vf_add(vf a, vf b)
+{
+	return _mm512_add_ps(a, b);
+}
+
+SIMD_INLINE vf
+vf_sub(vf a, vf b)
+{
+	return _mm512_sub_ps(a, b);
+}
+
+SIMD_INLINE vf
+vf_mul(vf a, vf b)
+{
+	return _mm512_mul_ps(a, b);
+}
+
+SIMD_INLINE vf
+vf_max(vf a, vf b)
+{
+	return _mm512_max_ps(a, b);
+}
+
+SIMD_INLINE float
+vf_hmax(vf x)
+{
+	return _mm512_reduce_max_ps(x);
+}
+
+SIMD_INLINE float
+vf_hsum(vf x)
+{
+	return _mm512_reduce_add_ps(x);
+}
 
 /* x where lo <= lane < hi, -Inf elsewhere. */
 SIMD_INLINE vf
@@ -129,14 +178,53 @@ vf_transpose(vf r[LANES])
 #define VREGS 16
 typedef __m256 vf;
 
-SIMD_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
-SIMD_INLINE void vf_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
-SIMD_INLINE vf vf_set1(float x) { return _mm256_set1_ps(x); }
-SIMD_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-SIMD_INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-SIMD_INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
-SIMD_INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-SIMD_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+SIMD_INLINE vf
+vf_load(const float *p)
+{
+	return _mm256_loadu_ps(p);
+}
+
+SIMD_INLINE void
+vf_store(float *p, vf x)
+{
+	_mm256_storeu_ps(p, x);
+}
+
+SIMD_INLINE vf
+vf_set1(float x)
+{
+	return _mm256_set1_ps(x);
+}
+
+SIMD_INLINE vf
+vf_fma(vf a, vf b, vf c)
+{
+	return _mm256_fmadd_ps(a, b, c);
+}
+
+SIMD_INLINE vf
+vf_add(vf a, vf b)
+{
+	return _mm256_add_ps(a, b);
+}
+
+SIMD_INLINE vf
+vf_sub(vf a, vf b)
+{
+	return _mm256_sub_ps(a, b);
+}
+
+SIMD_INLINE vf
+vf_mul(vf a, vf b)
+{
+	return _mm256_mul_ps(a, b);
+}
+
+SIMD_INLINE vf
+vf_max(vf a, vf b)
+{
+	return _mm256_max_ps(a, b);
+}
 
 SIMD_INLINE float
 vf_hmax(vf x)
@@ -196,8 +284,7 @@ vf_store_bf16(void *p, vf x)
 
 	r = _mm256_blendv_epi8(r, _mm256_or_si256(u, _mm256_set1_epi32(0x400000)), nan);
 	r = _mm256_srli_epi32(r, 16);
-	_mm_storeu_si128((__m128i *)p,
-			 _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1)));
+	_mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1)));
 }
 
 SIMD_INLINE vf
@@ -262,15 +349,59 @@ vf_load(const float *p)
 	return x;
 }
 
-SIMD_INLINE void vf_store(float *p, vf x) { memcpy(p, &x, sizeof(x)); }
-SIMD_INLINE vf vf_set1(float x) { return (vf){ x, x, x, x }; }
-SIMD_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
-SIMD_INLINE vf vf_add(vf a, vf b) { return a + b; }
-SIMD_INLINE vf vf_sub(vf a, vf b) { return a - b; }
-SIMD_INLINE vf vf_mul(vf a, vf b) { return a * b; }
-SIMD_INLINE vf vf_select(vi m, vf a, vf b) { return (vf)(((vi)a & m) | ((vi)b & ~m)); }
-SIMD_INLINE vf vf_max(vf a, vf b) { return vf_select((vi)(a > b), a, b); }
-SIMD_INLINE float vf_hsum(vf x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+SIMD_INLINE void
+vf_store(float *p, vf x)
+{
+	memcpy(p, &x, sizeof(x));
+}
+
+SIMD_INLINE vf
+vf_set1(float x)
+{
+	return (vf){x, x, x, x};
+}
+
+SIMD_INLINE vf
+vf_fma(vf a, vf b, vf c)
+{
+	return a * b + c;
+}
+
+SIMD_INLINE vf
+vf_add(vf a, vf b)
+{
+	return a + b;
+}
+
+SIMD_INLINE vf
+vf_sub(vf a, vf b)
+{
+	return a - b;
+}
+
+SIMD_INLINE vf
+vf_mul(vf a, vf b)
+{
+	return a * b;
+}
+
+SIMD_INLINE vf
+vf_select(vi m, vf a, vf b)
+{
+	return (vf)(((vi)a & m) | ((vi)b & ~m));
+}
+
+SIMD_INLINE vf
+vf_max(vf a, vf b)
+{
+	return vf_select((vi)(a > b), a, b);
+}
+
+SIMD_INLINE float
+vf_hsum(vf x)
+{
+	return (x[0] + x[2]) + (x[1] + x[3]);
+}
 
 SIMD_INLINE float
 vf_hmax(vf x)
@@ -283,7 +414,7 @@ vf_hmax(vf x)
 SIMD_INLINE vf
 vf_keep_range(vf x, int lo, int hi)
 {
-	vi lane = { 0, 1, 2, 3 }, from = { lo, lo, lo, lo }, to = { hi, hi, hi, hi };
+	vi lane = {0, 1, 2, 3}, from = {lo, lo, lo, lo}, to = {hi, hi, hi, hi};
 
 	return vf_select((vi)(lane >= from) & (vi)(lane < to), x, vf_set1(-INFINITY));
 }
@@ -294,7 +425,7 @@ vf_load_fp16(const void *p)
 	uint16_t h[4];
 
 	memcpy(h, p, sizeof(h));
-	return (vf){ fp16_to_float(h[0]), fp16_to_float(h[1]), fp16_to_float(h[2]), fp16_to_float(h[3]) };
+	return (vf){fp16_to_float(h[0]), fp16_to_float(h[1]), fp16_to_float(h[2]), fp16_to_float(h[3])};
 }
 
 SIMD_INLINE vf
@@ -358,7 +489,7 @@ vf_transpose(vf r[LANES])
 	vf t[LANES];
 
 	for (int i = 0; i < 4; i++)
-		t[i] = (vf){ r[0][i], r[1][i], r[2][i], r[3][i] };
+		t[i] = (vf){r[0][i], r[1][i], r[2][i], r[3][i]};
 	for (int i = 0; i < 4; i++)
 		r[i] = t[i];
 }
@@ -417,7 +548,7 @@ vf_dtype_size(enum dtype dt)
 SIMD_INLINE vf
 vf_load_part(const void *p, int64_t n, enum dtype dt)
 {
-	unsigned char t[LANES * 4] = { 0 };
+	unsigned char t[LANES * 4] = {0};
 
 	memcpy(t, p, (size_t)n * vf_dtype_size(dt));
 	return vf_load_dtype(t, dt);

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@
 #endif
 
 #define ALIGNMENT 64
-#define SPIN_NS 20000		  /* how long a thread looks for work, or for the others' end, before it sleeps */
+#define SPIN_NS 20000		      /* how long a thread looks for work, or for the others' end, before it sleeps */
 #define KEEP_BYTES ((size_t)32 << 20) /* scratch kept between jobs, so that small jobs don't pay for page faults */
 #define THREADS_MAX 1024
 
@@ -53,10 +54,10 @@ struct compute {
 	struct helper *helpers;
 	pthread_mutex_t lock;
 	pthread_cond_t work, done;
-	atomic_uint round;  /* counts calls of compute_for; changed under the lock */
-	atomic_int active;  /* helpers that have joined this round and not left yet; raised under the lock */
-	bool open, stop;    /* a round may be joined; the helpers shall end */
-	int sleepers;	    /* helpers waiting for `work` */
+	atomic_uint round; /* counts calls of compute_for; changed under the lock */
+	atomic_int active; /* helpers that have joined this round and not left yet; raised under the lock */
+	bool open, stop;   /* a round may be joined; the helpers shall end */
+	int sleepers;	   /* helpers waiting for `work` */
 	compute_item_f fn;
 	void *arg;
 	int64_t items;
@@ -169,6 +170,7 @@ struct compute *
 compute_new(int threads)
 {
 	struct compute *c;
+	sigset_t quiet, before;
 
 	assert(threads >= 0);
 	if (threads == 0)
@@ -189,17 +191,25 @@ compute_new(int threads)
 		compute_free(&c);
 		return NULL;
 	}
+	/* Signals meant for the process are the main thread's business; a fault stays where it happens. */
+	sigfillset(&quiet);
+	sigdelset(&quiet, SIGSEGV);
+	sigdelset(&quiet, SIGBUS);
+	sigdelset(&quiet, SIGFPE);
+	sigdelset(&quiet, SIGILL);
+	pthread_sigmask(SIG_SETMASK, &quiet, &before);
 	while (c->started < threads - 1) {
 		struct helper *h = &c->helpers[c->started];
 
 		h->c = c;
 		h->index = c->started + 1;
-		if (pthread_create(&h->thread, NULL, helper_main, h) != 0) {
-			compute_free(&c);
-			return NULL;
-		}
+		if (pthread_create(&h->thread, NULL, helper_main, h) != 0)
+			break;
 		c->started++;
 	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (c->started < threads - 1)
+		compute_free(&c);
 	return c;
 }
 

@@ -35,7 +35,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fixture_init(&whole, &fixture_op);
 	fixture_init(&pieces, &fixture_op);
 	rc = fixture_drive(decoder_oip_new(&whole.in, header), data, size, SIZE_MAX, false, &e);
-	must(fixture_drive(decoder_oip_new(&pieces.in, header), data, size, 11, true, &other) == rc && e.code == other.code);
+	must(fixture_drive(decoder_oip_new(&pieces.in, header), data, size, 11, true, &other) == rc &&
+	     e.code == other.code);
 	must(rc == 0 || e.msg[0] != '\0');
 	if (rc == 0) {
 		must(whole.in.n_tensors == pieces.in.n_tensors && whole.in.n_outputs == pieces.in.n_outputs);

@@ -67,14 +67,14 @@ def info(server):
 
 
 def until(condition, what, seconds=10.0):
-    """Wait for something that must come, and soon."""
+    """Wait for something that must come, and soon; `what` may be a function that says it."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError("not within %g s: %s" % (seconds, what))
+            raise AssertionError("not within %g s: %s" % (seconds, what() if callable(what) else what))
         time.sleep(0.01)
 
 
@@ -98,7 +98,7 @@ def quiescent(server, seconds=10.0):
     def look():
         i = info(server)
         return i["arena"]["borrowed"] == 0 and i["server"]["requests"] == 0 and i["server"]["connections"] == 1
-    until(look, "everything returned: %s" % {k: info(server)[k] for k in ("arena", "server")}, seconds)
+    until(look, lambda: "everything returned: %s" % {k: info(server)[k] for k in ("arena", "server")}, seconds)
 
 
 def reset(c):

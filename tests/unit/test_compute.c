@@ -39,7 +39,7 @@ note_item(void *arg, int64_t item, int thread)
 
 Test(compute, every_item_once)
 {
-	static const int64_t counts[] = { 0, 1, 2, 3, 7, 8, 100, ITEMS_MAX };
+	static const int64_t counts[] = {0, 1, 2, 3, 7, 8, 100, ITEMS_MAX};
 
 	for (int threads = 1; threads <= THREADS; threads += 2) {
 		struct compute *c = compute_new(threads);
@@ -111,7 +111,7 @@ meet(void *arg, int64_t item, int thread)
 Test(compute, runs_at_the_same_time)
 {
 	struct compute *c = compute_new(2);
-	struct both b = { 0 };
+	struct both b = {0};
 
 	compute_for(c, 2, meet, &b);
 	cr_expect_eq(atomic_load(&b.met), 2);
@@ -131,9 +131,9 @@ Test(compute, as_many_threads_as_cores)
 
 Test(compute, scratch_is_counted)
 {
-	static const size_t sizes[] = { 1, 63, 64, 65, 1000, 100000, 3000000, 40000000 };
+	static const size_t sizes[] = {1, 63, 64, 65, 1000, 100000, 3000000, 40000000};
 	struct compute *c = compute_new(1);
-	struct err e = { 0 };
+	struct err e = {0};
 
 	for (int job = 0; job < 3; job++) {
 		unsigned char *p[8];
@@ -164,7 +164,7 @@ Test(compute, scratch_is_counted)
 Test(compute, too_much_scratch_is_an_error)
 {
 	struct compute *c = compute_new(1);
-	struct err e = { 0 };
+	struct err e = {0};
 
 	compute_job_begin(c);
 	cr_expect_null(compute_alloc(c, SIZE_MAX - 10, &e));

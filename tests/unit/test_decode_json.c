@@ -112,33 +112,44 @@ Test(decode_json, refused)
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"data\":[1,2]}}}", ERR_MALFORMED_BODY, "shape is missing"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"base64\":\"\"}}}", ERR_MALFORMED_BODY, "shape is missing"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1]}}}", ERR_MALFORMED_BODY, "data and base64"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1],\"base64\":\"AACAPw==\"}}}", ERR_MALFORMED_BODY,
-		 "exactly one"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1],\"data\":[1]}}}", ERR_MALFORMED_BODY, "\"data\""},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"d\\u0061ta\":0}}}", ERR_MALFORMED_BODY, "escapes"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1],\"base64\":\"AACAPw==\"}}}",
+		 ERR_MALFORMED_BODY, "exactly one"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1],\"data\":[1]}}}",
+		 ERR_MALFORMED_BODY, "\"data\""},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"d\\u0061ta\":0}}}", ERR_MALFORMED_BODY,
+		 "escapes"},
 		/* a number of one's own that would mean another input's data */
 		{"{\"inputs\":{\"k\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]},\"q\":{\"dtype\":\"fp32\",\"shape\":[1],"
-		 "\"d\\u0061ta\":0}}}", ERR_MALFORMED_BODY, "escapes"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[2],\"data\":[1]}}}", ERR_MALFORMED_BODY, "has 1 elements"},
+		 "\"d\\u0061ta\":0}}}",
+		 ERR_MALFORMED_BODY, "escapes"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[2],\"data\":[1]}}}", ERR_MALFORMED_BODY,
+		 "has 1 elements"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[-1],\"data\":[1]}}}", ERR_MALFORMED_BODY, "-1"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1.5],\"data\":[1]}}}", ERR_MALFORMED_BODY, "1.5"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1e300],\"data\":[1]}}}", ERR_MALFORMED_BODY, "1e300"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[\"1\"],\"data\":[1]}}}", ERR_MALFORMED_BODY, "whole number"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1e300],\"data\":[1]}}}", ERR_MALFORMED_BODY,
+		 "1e300"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[\"1\"],\"data\":[1]}}}", ERR_MALFORMED_BODY,
+		 "whole number"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":{},\"data\":[1]}}}", ERR_MALFORMED_BODY, "list"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data\":[1]}}}", ERR_INVALID_SHAPE, "8"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[9007199254740992,9007199254740992],\"data\":[1]}}}", ERR_INVALID_SHAPE,
-		 ""},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"extra\":1,\"data\":[1]}}}", ERR_MALFORMED_BODY, "extra"},
-		{"{\"inputs\":{\"q\":{\"generate\":\"normal\",\"seed\":7,\"shape\":[1],\"dtype\":\"fp16\"}}}", ERR_UNSUPPORTED_PARAMETER,
-		 "generate"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data\":[1]}}}",
+		 ERR_INVALID_SHAPE, "8"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[9007199254740992,9007199254740992],\"data\":[1]}}}",
+		 ERR_INVALID_SHAPE, ""},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"extra\":1,\"data\":[1]}}}", ERR_MALFORMED_BODY,
+		 "extra"},
+		{"{\"inputs\":{\"q\":{\"generate\":\"normal\",\"seed\":7,\"shape\":[1],\"dtype\":\"fp16\"}}}",
+		 ERR_UNSUPPORTED_PARAMETER, "generate"},
 		{"{\"inputs\":{\"q\":{\"tensor\":\"w1\"}}}", ERR_UNSUPPORTED_PARAMETER, "tensor"},
 		{"{\"inputs\":{\"nope\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]}}}", ERR_UNKNOWN_INPUT, "nope"},
-		{"{\"inputs\":{\"\xc3\xa9\\n\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]}}}", ERR_UNKNOWN_INPUT, "?"},
+		{"{\"inputs\":{\"\xc3\xa9\\n\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]}}}", ERR_UNKNOWN_INPUT,
+		 "?"},
 		{"{\"inputs\":{\"k\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]},\"key\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]}}}",
 		 ERR_MALFORMED_BODY, "twice"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"base64\":[1]}}}", ERR_MALFORMED_BODY, "string"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":\"AACAPw==\"}}}", ERR_MALFORMED_BODY, "list"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]}}} x", ERR_MALFORMED_BODY, "follows"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":\"AACAPw==\"}}}", ERR_MALFORMED_BODY,
+		 "list"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1]}}} x", ERR_MALFORMED_BODY,
+		 "follows"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -194,15 +205,17 @@ Test(decode_json, large)
 /* Cut anywhere, a body is refused, and nothing is read beyond it. */
 Test(decode_json, truncated)
 {
-	static const char body[] = "{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[2],\"data\":[1.5,\"NaN\"]},\"k\":{\"dtype\":\"fp32\","
-				   "\"shape\":[1],\"base64\":\"AACAPw==\"}},\"params\":{\"causal\":true}}";
+	static const char body[] =
+		"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[2],\"data\":[1.5,\"NaN\"]},\"k\":{\"dtype\":\"fp32\","
+		"\"shape\":[1],\"base64\":\"AACAPw==\"}},\"params\":{\"causal\":true}}";
 
 	for (size_t n = 0; n < sizeof(body) - 1; n++) {
 		struct fixture f;
 		struct err e = {0};
 
 		fixture_init(&f, &fixture_op);
-		cr_expect_eq(fixture_drive(decoder_json_new(&f.in), (const unsigned char *)body, n, 5, false, &e), -1, "%zu bytes", n);
+		cr_expect_eq(fixture_drive(decoder_json_new(&f.in), (const unsigned char *)body, n, 5, false, &e), -1,
+			     "%zu bytes", n);
 		fixture_fini(&f);
 	}
 }

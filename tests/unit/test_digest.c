@@ -98,7 +98,8 @@ check_stats(const struct tensor *t)
 		cr_expect(isnan(d.min) && isnan(d.max) && isnan(d.mean));
 		return;
 	}
-	cr_expect(d.min == low && d.max == high, "%s: %g %g, not %g %g", dtype_info(t->dtype)->name, d.min, d.max, low, high);
+	cr_expect(d.min == low && d.max == high, "%s: %g %g, not %g %g", dtype_info(t->dtype)->name, d.min, d.max, low,
+		  high);
 	cr_expect(d.mean == (double)(sum / (long double)n) || (isnan(d.mean) && isnan(sum)) ||
 			  fabs(d.mean - (double)(sum / (long double)n)) <= 1e-12 * (fabs(low) + fabs(high)),
 		  "%s: mean %.17g, not %.17g", dtype_info(t->dtype)->name, d.mean, (double)(sum / (long double)n));
@@ -123,7 +124,10 @@ Test(digest, statistics)
 			/* random bits hold NaNs and infinities; values of moderate size for the sums */
 			if (dt == DT_FP32 || dt == DT_FP64)
 				for (int64_t i = 0; i < lengths[k]; i++)
-					tensor_put(&t, i, i % 13 == 5 ? NAN : (double)((int)(x = x * 1103515245u + 12345u) >> 8) / 77);
+					tensor_put(&t, i,
+						   i % 13 == 5
+							   ? NAN
+							   : (double)((int)(x = x * 1103515245u + 12345u) >> 8) / 77);
 			if (dt == DT_FP16 || dt == DT_BF16)
 				for (int64_t i = 0; i < lengths[k]; i++)
 					tensor_put(&t, i, i % 7 == 3 ? NAN : sin((double)i) * 3);

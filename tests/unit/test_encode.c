@@ -39,7 +39,8 @@ file(const char *dir, int number, const char *suffix)
 static void
 write_case(const char *dir, int number, const struct encode_job *job, const struct body *b)
 {
-	static const char *const forms[] = {"npy", "safetensors", "json", "oip"}, *const modes[] = {"all", "none", "digest"};
+	static const char *const forms[] = {"npy", "safetensors", "json", "oip"}, *const modes[] = {"all", "none",
+												    "digest"};
 	FILE *f = file(dir, number, "body");
 	uint64_t total = 0;
 
@@ -65,7 +66,8 @@ write_case(const char *dir, int number, const struct encode_job *job, const stru
 	f = file(dir, number, "raw");
 	for (int i = 0; i < job->n; i++)
 		if (job->tensors[i].t->bytes)
-			cr_assert_eq(fwrite(job->tensors[i].t->data, 1, job->tensors[i].t->bytes, f), job->tensors[i].t->bytes);
+			cr_assert_eq(fwrite(job->tensors[i].t->data, 1, job->tensors[i].t->bytes, f),
+				     job->tensors[i].t->bytes);
 	fclose(f);
 }
 
@@ -114,7 +116,11 @@ Test(encode, read_back, .timeout = 120)
 			for (int variant = 0; variant < 8; variant++) {
 				struct fixture f;
 				struct tensor a, lse;
-				struct encode_job job = {.form = FORM_SAFETENSORS, .mode = DATA_ALL, .n = 2, .op = "sample", .stats_json = STATS};
+				struct encode_job job = {.form = FORM_SAFETENSORS,
+							 .mode = DATA_ALL,
+							 .n = 2,
+							 .op = "sample",
+							 .stats_json = STATS};
 				struct body b;
 
 				/* the large ones once per form and type */
@@ -198,7 +204,8 @@ Test(encode, refused)
 	/* a list for which the request has no memory left */
 	make(&f, &a, DT_FP32, 1, (const int64_t[]){100000});
 	f.mem.limit = 500000;
-	job = (struct encode_job){.form = FORM_JSON, .mode = DATA_ALL, .n = 1, .op = "sample", .tensors = {{.name = "out", .t = &a}}};
+	job = (struct encode_job){
+		.form = FORM_JSON, .mode = DATA_ALL, .n = 1, .op = "sample", .tensors = {{.name = "out", .t = &a}}};
 	cr_expect(encode_body(&job, &f.mem, &b, &e) == -1, "memory for a megabyte of text was found in half of one");
 	body_fini(&b);
 	job.form = FORM_OIP;

@@ -60,7 +60,8 @@ check_float(float v)
 	if (digits > 0) {
 		snprintf(other, sizeof(other), "%.*e", digits - 1, (double)v);
 		if (strtof(other, NULL) == v)
-			cr_assert(fabs(strtod(text, NULL) - (double)v) <= fabs(strtod(other, NULL) - (double)v) * (1 + 1e-9),
+			cr_assert(fabs(strtod(text, NULL) - (double)v) <=
+					  fabs(strtod(other, NULL) - (double)v) * (1 + 1e-9),
 				  "%s, but %s is nearer", text, other);
 	}
 }
@@ -159,9 +160,11 @@ Test(format_float, halves)
 			cr_assert_eq(fp16_from_double(strtod(text, NULL)), h, "%04x became %s", h, text);
 			cr_assert_eq(fp16_from_float(strtof(text, NULL)), h, "%04x became %s", h, text);
 			digits = significant(text);
-			snprintf(other, sizeof(other), "%.*e", digits > 1 ? digits - 2 : 0, (double)fp16_to_float((uint16_t)h));
+			snprintf(other, sizeof(other), "%.*e", digits > 1 ? digits - 2 : 0,
+				 (double)fp16_to_float((uint16_t)h));
 			cr_assert(digits < 2 || is_integer(fp16_to_float((uint16_t)h)) ||
-					  fp16_from_double(strtod(other, NULL)) != h, "%s, but %s is shorter", text, other);
+					  fp16_from_double(strtod(other, NULL)) != h,
+				  "%s, but %s is shorter", text, other);
 		}
 		if ((h & 0x7f80) != 0x7f80) {
 			n = format_bf16(text, (uint16_t)h);
@@ -170,9 +173,11 @@ Test(format_float, halves)
 			cr_assert_eq(bf16_from_double(strtod(text, NULL)), h, "%04x became %s", h, text);
 			cr_assert_eq(bf16_from_float(strtof(text, NULL)), h, "%04x became %s", h, text);
 			digits = significant(text);
-			snprintf(other, sizeof(other), "%.*e", digits > 1 ? digits - 2 : 0, (double)bf16_to_float((uint16_t)h));
+			snprintf(other, sizeof(other), "%.*e", digits > 1 ? digits - 2 : 0,
+				 (double)bf16_to_float((uint16_t)h));
 			cr_assert(digits < 2 || is_integer(bf16_to_float((uint16_t)h)) ||
-					  bf16_from_double(strtod(other, NULL)) != h, "%s, but %s is shorter", text, other);
+					  bf16_from_double(strtod(other, NULL)) != h,
+				  "%s, but %s is shorter", text, other);
 		}
 	}
 }

@@ -37,9 +37,25 @@ parse(const char *text, struct err *e)
 Test(json, accepted)
 {
 	static const char *const texts[] = {
-		"{}", "[]", "null", "true", "false", "0", "-0", "1e5", "\"\"", " [ 1 , 2 ] \r\n\t", "{\"a\":{\"b\":[1,{}]}}",
-		"\xef\xbb\xbf{\"a\":1}", "\xef\xbb\xbf\61", "\"\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80 \xc3\xa9\"", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\"",
-		"{\"a\":1,\"A\":2,\"\":3}", "[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]", "{\"x\":-1.5E-3}",
+		"{}",
+		"[]",
+		"null",
+		"true",
+		"false",
+		"0",
+		"-0",
+		"1e5",
+		"\"\"",
+		" [ 1 , 2 ] \r\n\t",
+		"{\"a\":{\"b\":[1,{}]}}",
+		"\xef\xbb\xbf{\"a\":1}",
+		"\xef\xbb\xbf\61",
+		"\"\\ud83d\\ude00\"",
+		"\"\xf0\x9f\x98\x80 \xc3\xa9\"",
+		"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\"",
+		"{\"a\":1,\"A\":2,\"\":3}",
+		"[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]",
+		"{\"x\":-1.5E-3}",
 	};
 	struct err e;
 
@@ -56,20 +72,57 @@ Test(json, refused)
 	static const struct {
 		const char *text, *word;
 	} cases[] = {
-		{"", "ends"}, {" ", "ends"}, {"{", "name"}, {"[", "ends"}, {"[1", "ends"}, {"[1,", "ends"}, {"[1,]", "byte 3"},
-		{"{\"a\"}", "colon"}, {"{\"a\":}", "byte 5"}, {"{\"a\":1,}", "name"}, {"{a:1}", "name"}, {"{'a':1}", "name"},
-		{"[1 2]", "comma"}, {"{\"a\":1 \"b\":2}", "comma"}, {"01", "begins with 0"}, {"-", "digits"}, {"+1", "byte 0"},
-		{".5", "byte 0"}, {"1.", "decimal"}, {"1e", "exponent"}, {"1e+", "exponent"}, {"NaN", "byte 0"}, {"tru", "byte 0"},
-		{"truex", "follows"}, {"1 1", "follows"}, {"{} {}", "follows"}, {"\"a", "inside a string"}, {"\"\\", "inside a string"},
-		{"\"\\x\"", "escape"}, {"\"\\u12\"", "four"}, {"\"\\u00g0\"", "four"}, {"\"\\u0000\"", "NUL"},
-		{"\"\\ud800\"", "surrogate"}, {"\"\\udc00\"", "surrogate"}, {"\"\\ud800\\u0041\"", "surrogate"},
-		{"\"a\nb\"", "control"}, {"\"\xff\"", "UTF-8"}, {"\"\xc0\x80\"", "UTF-8"}, {"\"\xed\xa0\x80\"", "UTF-8"},
-		{"\"\xf4\x90\x80\x80\"", "UTF-8"}, {"\"\xe2\x82\"", "UTF-8"}, {"\"\xc3", "UTF-8"},
-		{"{\"a\":1,\"b\":2,\"a\":3}", "\"a\""}, {"{\"a\":1,\"\\u0061\":3}", "\"a\""}, {"[{\"x\":{\"k\":1,\"k\":1}}]", "\"k\""},
+		{"", "ends"},
+		{" ", "ends"},
+		{"{", "name"},
+		{"[", "ends"},
+		{"[1", "ends"},
+		{"[1,", "ends"},
+		{"[1,]", "byte 3"},
+		{"{\"a\"}", "colon"},
+		{"{\"a\":}", "byte 5"},
+		{"{\"a\":1,}", "name"},
+		{"{a:1}", "name"},
+		{"{'a':1}", "name"},
+		{"[1 2]", "comma"},
+		{"{\"a\":1 \"b\":2}", "comma"},
+		{"01", "begins with 0"},
+		{"-", "digits"},
+		{"+1", "byte 0"},
+		{".5", "byte 0"},
+		{"1.", "decimal"},
+		{"1e", "exponent"},
+		{"1e+", "exponent"},
+		{"NaN", "byte 0"},
+		{"tru", "byte 0"},
+		{"truex", "follows"},
+		{"1 1", "follows"},
+		{"{} {}", "follows"},
+		{"\"a", "inside a string"},
+		{"\"\\", "inside a string"},
+		{"\"\\x\"", "escape"},
+		{"\"\\u12\"", "four"},
+		{"\"\\u00g0\"", "four"},
+		{"\"\\u0000\"", "NUL"},
+		{"\"\\ud800\"", "surrogate"},
+		{"\"\\udc00\"", "surrogate"},
+		{"\"\\ud800\\u0041\"", "surrogate"},
+		{"\"a\nb\"", "control"},
+		{"\"\xff\"", "UTF-8"},
+		{"\"\xc0\x80\"", "UTF-8"},
+		{"\"\xed\xa0\x80\"", "UTF-8"},
+		{"\"\xf4\x90\x80\x80\"", "UTF-8"},
+		{"\"\xe2\x82\"", "UTF-8"},
+		{"\"\xc3", "UTF-8"},
+		{"{\"a\":1,\"b\":2,\"a\":3}", "\"a\""},
+		{"{\"a\":1,\"\\u0061\":3}", "\"a\""},
+		{"[{\"x\":{\"k\":1,\"k\":1}}]", "\"k\""},
 		{"[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]", "16 levels"},
-		{"{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":1}]}]}]}]}]}]}]}]}", "16 levels"},
+		{"{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":[{\"a\":1}]}]}]}]}]}]}]}]}",
+		 "16 levels"},
 		{"1111111111111111111111111111111111111111111111111111111111111111", "63"},
-		{"\xef\xbb\xbf", "ends"}, {"\xef\xbb", "byte 0"},
+		{"\xef\xbb\xbf", "ends"},
+		{"\xef\xbb", "byte 0"},
 	};
 	struct err e;
 
@@ -112,7 +165,8 @@ Test(json, hostile_sizes)
 Test(json, numbers_keep_their_text)
 {
 	struct err e;
-	cJSON *tree = parse("{\"1\":[9007199254740993,{\"a 2\":-1.50e+3},\"3\\\"4\",true,18446744073709551615],\"b\":0}", &e);
+	cJSON *tree = parse(
+		"{\"1\":[9007199254740993,{\"a 2\":-1.50e+3},\"3\\\"4\",true,18446744073709551615],\"b\":0}", &e);
 	cJSON *list;
 
 	cr_assert(tree, "%s", e.msg);
@@ -146,19 +200,24 @@ Test(json, skeleton)
 	} cases[] = {
 		{"{\"inputs\":{\"q\":{\"data\":[1,2,3]}}}", "{\"inputs\":{\"q\":{\"data\":0}}}", {"[1,2,3]"}},
 		{"{\"inputs\":{\"q\":{\"data\": [[1],[\"]\\\"\"]] ,\"a\":5},\"k\":{\"base64\":\"AA==\"}}}",
-		 "{\"inputs\":{\"q\":{\"data\": 0 ,\"a\":5},\"k\":{\"base64\":1}}}", {"[[1],[\"]\\\"\"]]", "\"AA==\""}},
+		 "{\"inputs\":{\"q\":{\"data\": 0 ,\"a\":5},\"k\":{\"base64\":1}}}",
+		 {"[[1],[\"]\\\"\"]]", "\"AA==\""}},
 		{"{\"inputs\":[{\"data\":7},{\"data\":[]}]}", "{\"inputs\":[{\"data\":0},{\"data\":1}]}", {"7", "[]"}},
 		/* elsewhere nothing is cut */
 		{"{\"params\":{\"data\":[1],\"base64\":\"x\"},\"inputs\":{\"data\":{\"data\":[2]}}}",
-		 "{\"params\":{\"data\":[1],\"base64\":\"x\"},\"inputs\":{\"data\":{\"data\":0}}}", {"[2]"}},
-		{"{\"data\":[1],\"x\":{\"inputs\":{\"q\":{\"data\":[1]}}}}", "{\"data\":[1],\"x\":{\"inputs\":{\"q\":{\"data\":[1]}}}}",
+		 "{\"params\":{\"data\":[1],\"base64\":\"x\"},\"inputs\":{\"data\":{\"data\":0}}}",
+		 {"[2]"}},
+		{"{\"data\":[1],\"x\":{\"inputs\":{\"q\":{\"data\":[1]}}}}",
+		 "{\"data\":[1],\"x\":{\"inputs\":{\"q\":{\"data\":[1]}}}}",
 		 {NULL}},
 		{"{\"inputs\":{\"q\":{\"x\":{\"data\":[1]}}}}", "{\"inputs\":{\"q\":{\"x\":{\"data\":[1]}}}}", {NULL}},
 		{"{\"inputs\":{\"q\":[{\"data\":[1]}]}}", "{\"inputs\":{\"q\":[{\"data\":[1]}]}}", {NULL}},
 		{"[{\"inputs\":{\"q\":{\"data\":[1]}}}]", "[{\"inputs\":{\"q\":{\"data\":[1]}}}]", {NULL}},
 		{"{\"inputs\":{\"q\":{\"d\\u0061ta\":[1]}}}", "{\"inputs\":{\"q\":{\"d\\u0061ta\":[1]}}}", {NULL}},
 		/* both times, so that the parser can refuse the duplicate */
-		{"{\"inputs\":{\"q\":{\"data\":[1],\"data\":[2]}}}", "{\"inputs\":{\"q\":{\"data\":0,\"data\":1}}}", {"[1]", "[2]"}},
+		{"{\"inputs\":{\"q\":{\"data\":[1],\"data\":[2]}}}",
+		 "{\"inputs\":{\"q\":{\"data\":0,\"data\":1}}}",
+		 {"[1]", "[2]"}},
 	};
 	struct json_cut cut;
 	struct err e;
@@ -174,7 +233,8 @@ Test(json, skeleton)
 		for (; n < 4 && cases[i].spans[n]; n++) {
 			size_t len = (size_t)(cut.spans[n].end - cut.spans[n].begin);
 
-			cr_expect(len == strlen(cases[i].spans[n]) && memcmp(cut.spans[n].begin, cases[i].spans[n], len) == 0,
+			cr_expect(len == strlen(cases[i].spans[n]) &&
+					  memcmp(cut.spans[n].begin, cases[i].spans[n], len) == 0,
 				  "%s: span %d is %.*s", cases[i].text, n, (int)len, cut.spans[n].begin);
 		}
 		cr_expect_eq(cut.n_spans, n, "%s: %d spans", cases[i].text, cut.n_spans);
@@ -190,10 +250,19 @@ Test(json, skeleton)
 Test(json, skeleton_refused)
 {
 	static const char *const texts[] = {
-		"{\"inputs\":{\"q\":{\"data\":[1,2", "{\"inputs\":{\"q\":{\"data\":[1,2]", "{\"inputs\":{\"q\":{\"data\":[\"x]}}}",
-		"{\"inputs\":{\"q\":{\"data\":{}}}}", "{\"inputs\":{\"q\":{\"data\":}}}", "{\"inputs\":{\"q\":{\"data\":x}}}",
-		"{\"inputs\":{\"q\":{\"data\":[[[[[[1]]]]]]}}}", "{\"inputs\":{\"q\":{\"data\":", "{\"inputs\":{\"q\":{\"base64\":\"\\",
-		"{\"inputs\":{\"q\":{\"data\":[1]]}}}", "{\"inputs\":{\"q\":{\"data\":1 2}}}", "", "{\"a\":\"\x01\"}",
+		"{\"inputs\":{\"q\":{\"data\":[1,2",
+		"{\"inputs\":{\"q\":{\"data\":[1,2]",
+		"{\"inputs\":{\"q\":{\"data\":[\"x]}}}",
+		"{\"inputs\":{\"q\":{\"data\":{}}}}",
+		"{\"inputs\":{\"q\":{\"data\":}}}",
+		"{\"inputs\":{\"q\":{\"data\":x}}}",
+		"{\"inputs\":{\"q\":{\"data\":[[[[[[1]]]]]]}}}",
+		"{\"inputs\":{\"q\":{\"data\":",
+		"{\"inputs\":{\"q\":{\"base64\":\"\\",
+		"{\"inputs\":{\"q\":{\"data\":[1]]}}}",
+		"{\"inputs\":{\"q\":{\"data\":1 2}}}",
+		"",
+		"{\"a\":\"\x01\"}",
 	};
 	struct json_cut cut;
 	struct err e;
@@ -238,11 +307,19 @@ Test(json, base64)
 	static const struct {
 		const char *text, *bytes;
 	} cases[] = {/* RFC 4648, section 10 */
-		     {"\"\"", ""}, {"\"Zg==\"", "f"}, {"\"Zm8=\"", "fo"}, {"\"Zm9v\"", "foo"}, {"\"Zm9vYg==\"", "foob"},
-		     {"\"Zm9vYmE=\"", "fooba"}, {"\"Zm9vYmFy\"", "foobar"}, {"\"\\/\\/\\/\\/\"", "\xff\xff\xff"},
+		     {"\"\"", ""},
+		     {"\"Zg==\"", "f"},
+		     {"\"Zm8=\"", "fo"},
+		     {"\"Zm9v\"", "foo"},
+		     {"\"Zm9vYg==\"", "foob"},
+		     {"\"Zm9vYmE=\"", "fooba"},
+		     {"\"Zm9vYmFy\"", "foobar"},
+		     {"\"\\/\\/\\/\\/\"", "\xff\xff\xff"},
 		     {"\"//+/Zm9vYmFy\"", "\xff\xff\277foobar"}};
-	static const char *const bad[] = {"\"Zg=\"", "\"Zg\"", "\"Z\"", "\"Zm9v!mFy\"", "\"Zg==Zg==\"", "\"=\"", "\"====\"", "\"Zh==\"",
-					  "\"Zm9=\"", "\"Zm9v YmFy\"", "\"Z===\"", "\"Zg=a\"", "12", "[]", "\"", "\"Zm9vYmFyZm9v\\n\"", "\"Zm-_\""};
+	static const char *const bad[] = {
+		"\"Zg=\"",  "\"Zg\"",	"\"Z\"",    "\"Zm9v!mFy\"",	   "\"Zg==Zg==\"", "\"=\"",
+		"\"====\"", "\"Zh==\"", "\"Zm9=\"", "\"Zm9v YmFy\"",	   "\"Z===\"",	   "\"Zg=a\"",
+		"12",	    "[]",	"\"",	    "\"Zm9vYmFyZm9v\\n\"", "\"Zm-_\""};
 	char out[16], text[64];
 	struct err e;
 
@@ -258,7 +335,8 @@ Test(json, base64)
 			cr_expect_eq(decode(cases[i].text, out, n - 1, &e), -1);
 		if (!strchr(cases[i].text, '\\')) {
 			base64_encode(text, (const unsigned char *)cases[i].bytes, n);
-			cr_expect(base64_size(n) == strlen(cases[i].text) - 2 && memcmp(text, cases[i].text + 1, base64_size(n)) == 0);
+			cr_expect(base64_size(n) == strlen(cases[i].text) - 2 &&
+				  memcmp(text, cases[i].text + 1, base64_size(n)) == 0);
 		}
 	}
 	/* much more than there is room for */
@@ -277,7 +355,8 @@ Test(json, base64)
 /* Mutated texts: one line each with our verdict, for Python's json to agree with. */
 Test(json, python_agrees)
 {
-	static const char seed[] = "{\"a\":[1,-2.5e3,true,null,\"x\\u00e9\\n\"],\"b\":{\"c\":false,\"d\":\"\"},\"e\":0.5}";
+	static const char seed[] =
+		"{\"a\":[1,-2.5e3,true,null,\"x\\u00e9\\n\"],\"b\":{\"c\":false,\"d\":\"\"},\"e\":0.5}";
 	static const char alphabet[] = "{}[]\",:\\ 0123456789.-+eEtrufalsn\tx/";
 	const char *dir = getenv("AITERD_SRCDIR");
 	char command[512];

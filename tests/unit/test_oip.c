@@ -9,7 +9,8 @@
 static const size_t steps[] = {1, 3, 64, 4096, SIZE_MAX};
 
 static int
-decode_bytes(struct fixture *f, const struct op *op, int64_t header, const void *body, size_t n, size_t step, struct err *e)
+decode_bytes(struct fixture *f, const struct op *op, int64_t header, const void *body, size_t n, size_t step,
+	     struct err *e)
 {
 	fixture_init(f, op);
 	*e = (struct err){.code = ERR_NONE};
@@ -38,8 +39,9 @@ Test(oip, json)
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		for (int header = 0; header < 2; header++) {
-			cr_assert_eq(decode_bytes(&f, &fixture_op, header ? (int64_t)sizeof(body) - 1 : -1, body, sizeof(body) - 1, steps[i],
-						  &e), 0, "%s", e.msg);
+			cr_assert_eq(decode_bytes(&f, &fixture_op, header ? (int64_t)sizeof(body) - 1 : -1, body,
+						  sizeof(body) - 1, steps[i], &e),
+				     0, "%s", e.msg);
 			cr_expect(tensor(&f, "q")->dtype == DT_BF16 && tensor_get(tensor(&f, "q"), 2) == 3);
 			cr_expect(tensor(&f, "k")->rank == 2 && tensor_get(tensor(&f, "k"), 0) == 0.5);
 			cr_expect_str_eq(f.in.id, "a-1");
@@ -87,18 +89,21 @@ Test(oip, binary)
 		fixture_fini(&f);
 	}
 	/* too little, too much, and a header length that is too large or cuts the JSON */
-	for (size_t cut = 0; cut < n; cut += cut > h + 10 && cut < n - 20 ? 997 : 1) {
+	for (size_t cut = 0; cut<n; cut += cut> h + 10 && cut < n - 20 ? 997 : 1) {
 		cr_assert_eq(decode_bytes(&f, &fixture_op, (int64_t)h, body, cut, 64, &e), -1);
-		cr_assert(e.code == ERR_MALFORMED_BODY && strstr(e.msg, cut < h ? "Inference-Header" : "body ends"), "%zu: %s", cut, e.msg);
+		cr_assert(e.code == ERR_MALFORMED_BODY && strstr(e.msg, cut < h ? "Inference-Header" : "body ends"),
+			  "%zu: %s", cut, e.msg);
 		fixture_fini(&f);
 	}
 	body = realloc(body, n + 1);
 	body[n] = 0;
-	cr_expect(decode_bytes(&f, &fixture_op, (int64_t)h, body, n + 1, 64, &e) == -1 && strstr(e.msg, "goes on"), "%s", e.msg);
+	cr_expect(decode_bytes(&f, &fixture_op, (int64_t)h, body, n + 1, 64, &e) == -1 && strstr(e.msg, "goes on"),
+		  "%s", e.msg);
 	fixture_fini(&f);
 	cr_expect(decode_bytes(&f, &fixture_op, (int64_t)h - 5, body, n, 64, &e) == -1 && e.code == ERR_MALFORMED_BODY);
 	fixture_fini(&f);
-	cr_expect(decode_bytes(&f, &fixture_op, INT64_MAX, body, n, 64, &e) == -1 && e.code == ERR_TOO_LARGE, "%s", e.msg);
+	cr_expect(decode_bytes(&f, &fixture_op, INT64_MAX, body, n, 64, &e) == -1 && e.code == ERR_TOO_LARGE, "%s",
+		  e.msg);
 	fixture_fini(&f);
 	free(body);
 	free(data);
@@ -127,29 +132,40 @@ Test(oip, refused)
 		{"{\"inputs\":[],\"parameters\":{\"a\":null}}", ERR_INVALID_PARAMETER, "a must be"},
 		{"{\"inputs\":[],\"parameters\":{\"timeout\":-1}}", ERR_INVALID_PARAMETER, "timeout"},
 		{"{\"inputs\":[],\"parameters\":{\"timeout\":1.5}}", ERR_INVALID_PARAMETER, "timeout"},
-		{"{\"inputs\":[],\"parameters\":{\"timeout\":99999999999999999999999}}", ERR_INVALID_PARAMETER, "timeout"},
-		{"{\"inputs\":[],\"parameters\":{\"timeout\":1000,\"timeout_ms\":2}}", ERR_CONFLICTING_PARAMETER, "timeout_ms"},
-		{"{\"inputs\":[],\"parameters\":{\"binary_data_output\":1}}", ERR_INVALID_PARAMETER, "binary_data_output"},
-		{"{\"inputs\":[{\"name\":\"q\",\"shape\":[1],\"data\":[1]}]}", ERR_MALFORMED_BODY, "datatype is missing"},
-		{"{\"inputs\":[{\"name\":\"q\",\"shape\":[1],\"datatype\":\"BYTES\",\"data\":[\"a\"]}]}", ERR_INVALID_DTYPE, "strings"},
-		{"{\"inputs\":[{\"name\":\"q\",\"shape\":[1],\"datatype\":\"INT4\",\"data\":[1]}]}", ERR_INVALID_DTYPE, "INT4"},
+		{"{\"inputs\":[],\"parameters\":{\"timeout\":99999999999999999999999}}", ERR_INVALID_PARAMETER,
+		 "timeout"},
+		{"{\"inputs\":[],\"parameters\":{\"timeout\":1000,\"timeout_ms\":2}}", ERR_CONFLICTING_PARAMETER,
+		 "timeout_ms"},
+		{"{\"inputs\":[],\"parameters\":{\"binary_data_output\":1}}", ERR_INVALID_PARAMETER,
+		 "binary_data_output"},
+		{"{\"inputs\":[{\"name\":\"q\",\"shape\":[1],\"data\":[1]}]}", ERR_MALFORMED_BODY,
+		 "datatype is missing"},
+		{"{\"inputs\":[{\"name\":\"q\",\"shape\":[1],\"datatype\":\"BYTES\",\"data\":[\"a\"]}]}",
+		 ERR_INVALID_DTYPE, "strings"},
+		{"{\"inputs\":[{\"name\":\"q\",\"shape\":[1],\"datatype\":\"INT4\",\"data\":[1]}]}", ERR_INVALID_DTYPE,
+		 "INT4"},
 		{"{\"inputs\":[{" Q ",\"data\":[1]}]}", ERR_MALFORMED_BODY, "shape"},
 		{"{\"inputs\":[{" Q ",\"shape\":[1]}]}", ERR_MALFORMED_BODY, "neither"},
 		{"{\"inputs\":[{" Q ",\"shape\":[1],\"what\":1,\"data\":[1]}]}", ERR_MALFORMED_BODY, "what"},
 		{"{\"inputs\":[{" Q ",\"shape\":[2],\"data\":[1]}]}", ERR_MALFORMED_BODY, "1 elements"},
-		{"{\"inputs\":[{" Q ",\"shape\":[1],\"data\":[1],\"parameters\":{\"binary_data_size\":4}}]}", ERR_MALFORMED_BODY, "exclude"},
-		{"{\"inputs\":[{" Q ",\"shape\":[1],\"parameters\":{\"binary_data_size\":4}}]}", ERR_MALFORMED_BODY, "Inference-Header"},
-		{"{\"inputs\":[{" Q ",\"shape\":[1],\"parameters\":{\"shared_memory_region\":\"r\"}}]}", ERR_NOT_IMPLEMENTED, "shared memory"},
-		{"{\"inputs\":[{" Q ",\"shape\":[1],\"data\":[1],\"parameters\":{\"x\":1}}]}", ERR_UNSUPPORTED_PARAMETER, "x"},
-		{"{\"inputs\":[{" Q ",\"shape\":[1],\"data\":[1]},{" Q ",\"shape\":[1],\"data\":[1]}]}", ERR_MALFORMED_BODY, "twice"},
+		{"{\"inputs\":[{" Q ",\"shape\":[1],\"data\":[1],\"parameters\":{\"binary_data_size\":4}}]}",
+		 ERR_MALFORMED_BODY, "exclude"},
+		{"{\"inputs\":[{" Q ",\"shape\":[1],\"parameters\":{\"binary_data_size\":4}}]}", ERR_MALFORMED_BODY,
+		 "Inference-Header"},
+		{"{\"inputs\":[{" Q ",\"shape\":[1],\"parameters\":{\"shared_memory_region\":\"r\"}}]}",
+		 ERR_NOT_IMPLEMENTED, "shared memory"},
+		{"{\"inputs\":[{" Q ",\"shape\":[1],\"data\":[1],\"parameters\":{\"x\":1}}]}",
+		 ERR_UNSUPPORTED_PARAMETER, "x"},
+		{"{\"inputs\":[{" Q ",\"shape\":[1],\"data\":[1]},{" Q ",\"shape\":[1],\"data\":[1]}]}",
+		 ERR_MALFORMED_BODY, "twice"},
 		{"{\"inputs\":[{" Q ",\"shape\":[1],\"d\\u0061ta\":0}]}", ERR_MALFORMED_BODY, "escapes"},
 		{"{\"inputs\":[],\"outputs\":[{\"name\":\"nope\"}]}", ERR_UNSUPPORTED_OUTPUT, "nope"},
 		{"{\"inputs\":[],\"outputs\":[{\"name\":\"q\"}]}", ERR_UNSUPPORTED_OUTPUT, "q"},
 		{"{\"inputs\":[],\"outputs\":[{\"name\":\"out\"},{\"name\":\"out\"}]}", ERR_MALFORMED_BODY, "twice"},
-		{"{\"inputs\":[],\"outputs\":[{\"name\":\"out\",\"parameters\":{\"classification\":3}}]}", ERR_UNSUPPORTED_PARAMETER,
-		 "classification"},
-		{"{\"inputs\":[],\"outputs\":[{\"name\":\"out\",\"parameters\":{\"shared_memory_region\":\"x\"}}]}", ERR_NOT_IMPLEMENTED,
-		 "shared memory"},
+		{"{\"inputs\":[],\"outputs\":[{\"name\":\"out\",\"parameters\":{\"classification\":3}}]}",
+		 ERR_UNSUPPORTED_PARAMETER, "classification"},
+		{"{\"inputs\":[],\"outputs\":[{\"name\":\"out\",\"parameters\":{\"shared_memory_region\":\"x\"}}]}",
+		 ERR_NOT_IMPLEMENTED, "shared memory"},
 		{"{\"inputs\":[],\"outputs\":[{\"name\":\"out\",\"shape\":[1]}]}", ERR_MALFORMED_BODY, "shape"},
 		{"{\"inputs\":[],\"outputs\":[5]}", ERR_MALFORMED_BODY, "name"},
 	};
@@ -159,15 +175,16 @@ Test(oip, refused)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		int rc = decode_bytes(&f, &fixture_op, -1, cases[i].body, strlen(cases[i].body), 5, &e);
 
-		cr_expect(rc == -1 && e.code == cases[i].code && strstr(e.msg, cases[i].word), "%s: %d, %s: %s", cases[i].body, rc,
-			  err_info(e.code)->slug, e.msg);
+		cr_expect(rc == -1 && e.code == cases[i].code && strstr(e.msg, cases[i].word), "%s: %d, %s: %s",
+			  cases[i].body, rc, err_info(e.code)->slug, e.msg);
 		fixture_fini(&f);
 	}
 	/* sizes that disagree with the shape, found as soon as the JSON is there */
 	static const char wrong[] = "{\"inputs\":[{" Q ",\"shape\":[2],\"parameters\":{\"binary_data_size\":4}}]}1234";
 
 	cr_expect_eq(decode_bytes(&f, &fixture_op, (int64_t)sizeof(wrong) - 5, wrong, sizeof(wrong) - 1, 5, &e), -1);
-	cr_expect(strcmp(e.input, "q") == 0 && strcmp(e.found, "4 bytes") == 0 && strcmp(e.wanted, "8 bytes") == 0, "%s", e.msg);
+	cr_expect(strcmp(e.input, "q") == 0 && strcmp(e.found, "4 bytes") == 0 && strcmp(e.wanted, "8 bytes") == 0,
+		  "%s", e.msg);
 	fixture_fini(&f);
 }
 
@@ -199,7 +216,8 @@ Test(oip, raw)
 		data[i] = (float)i;
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		cr_assert_eq(decode_bytes(&f, &raw, 0, data, sizeof(data), steps[i], &e), 0, "%s", e.msg);
-		cr_expect(tensor(&f, "x")->rank == 2 && tensor(&f, "x")->shape[0] == 3 && tensor(&f, "x")->shape[1] == 4);
+		cr_expect(tensor(&f, "x")->rank == 2 && tensor(&f, "x")->shape[0] == 3 &&
+			  tensor(&f, "x")->shape[1] == 4);
 		cr_expect(memcmp(tensor(&f, "x")->data, data, sizeof(data)) == 0 && f.in.binary_output_all);
 		fixture_fini(&f);
 	}

@@ -296,3 +296,66 @@ Test(worker, malformed_jobs, .timeout = 120)
 		fixture_fini(&f);
 	}
 }
+
+/* Whether a process that is not our child still runs (a zombie does not). */
+static bool
+is_alive(int pid)
+{
+	char path[64], line[256] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	if (!fgets(line, sizeof(line), f))
+		*line = '\0';
+	fclose(f);
+	return *line && !strstr(line, ") Z ") && !strstr(line, ") X ");
+}
+
+/* When the front is killed, its worker goes, busy or not. */
+Test(worker, leaves_with_the_front)
+{
+	for (int busy = 0; busy < 2; busy++) {
+		struct fixture *f = calloc(1, sizeof(*f));
+		char path[128];
+		int p[2], pid = 0;
+		pid_t front;
+
+		cr_assert_eq(pipe(p), 0);
+		front = fork();
+		if (front == 0) {
+			struct mem m;
+
+			fixture_init(f, false, NULL, 0, 60);
+			fixture_until_state(f, W_READY);
+			mem_init(&m, f->pool, 0);
+			rmsnorm(f, &m, &jobs[0], 512, 512);
+			jobs[0].job.msg.iters = 100000000;
+			if (busy)
+				link_submit(f->links[0], &jobs[0].job);
+			while (busy && fixture_state(f).running_since_ns == 0)
+				fixture_turn(f);
+			pid = fixture_state(f).pid;
+			if (write(p[1], &pid, sizeof(pid)) != sizeof(pid) || write(p[1], f->dir, sizeof(f->dir)) < 0)
+				_exit(1);
+			for (;;)
+				pause();
+		}
+		cr_assert_eq(read(p[0], &pid, sizeof(pid)), (ssize_t)sizeof(pid));
+		cr_assert_eq(read(p[0], f->dir, sizeof(f->dir)), (ssize_t)sizeof(f->dir));
+		cr_assert(is_alive(pid));
+		kill(front, SIGKILL);
+		waitpid(front, NULL, 0);
+		for (int i = 0; i < 6000 && is_alive(pid); i++)
+			usleep(10000);
+		cr_assert_not(is_alive(pid));
+		snprintf(path, sizeof(path), "%s/aiterd-worker-cpu", f->dir);
+		unlink(path);
+		rmdir(f->dir);
+		free(f);
+		close(p[0]);
+		close(p[1]);
+	}
+}
