@@ -33,8 +33,17 @@ mem_borrow(struct mem *m, uint64_t bytes, struct err *e)
 {
 	struct mem_block *b = &m->blocks[m->n];
 
-	if (arena_borrow(m->pool, bytes, b, e) == -1)
+	if (arena_borrow(m->pool, bytes, b, e) == -1) {
+		uint64_t limit = arena_limit(m->pool);
+
+		/* Full because of this request itself: it will not fit later either. */
+		if (m->bytes > 0 && (bytes > limit || m->bytes > limit - bytes))
+			err_set(e, ERR_OUT_OF_MEMORY,
+				"the request has %" PRIu64 " bytes of memory and needs %" PRIu64
+				" more; the server has %" PRIu64 " bytes for all requests together",
+				m->bytes, bytes, limit);
 		return NULL;
+	}
 	m->bytes += b->size;
 	m->n++;
 	return b;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -282,6 +283,31 @@ const char *
 http_header(const struct request *req, const char *name)
 {
 	return MHD_lookup_connection_value(req->mhd, MHD_HEADER_KIND, name);
+}
+
+struct header_count {
+	const char *name;
+	int n;
+};
+
+static enum MHD_Result
+count_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct header_count *c = cls;
+
+	(void)kind;
+	(void)value;
+	c->n += strcasecmp(name, c->name) == 0;
+	return MHD_YES;
+}
+
+int
+http_header_count(const struct request *req, const char *name)
+{
+	struct header_count c = {.name = name, .n = 0};
+
+	MHD_get_connection_values(req->mhd, MHD_HEADER_KIND, count_header, &c);
+	return c.n;
 }
 
 void

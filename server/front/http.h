@@ -27,6 +27,8 @@ int http_timeout_ms(const struct http *h);
 
 /* NULL when the field is not there. */
 const char *http_header(const struct request *req, const char *name);
+/* How often it is there. */
+int http_header_count(const struct request *req, const char *name);
 /* The request, suspended until now, has its reply (or is gone): libmicrohttpd is to ask for it. */
 void http_resume(struct request *req);
 

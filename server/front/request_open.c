@@ -161,6 +161,19 @@ admit(struct request *req, struct err *e)
 	return 0;
 }
 
+/* Fields that say how to read the body have one value: of two, each program would believe another one. */
+static int
+check_single(struct request *req, struct err *e)
+{
+	static const char *const names[] = {"Content-Type", "Content-Encoding", "Inference-Header-Content-Length"};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (http_header_count(req, names[i]) > 1)
+			return err_param(e, ERR_MALFORMED_REQUEST, names[i], "two", "one", "%s is there twice", names[i]);
+	return 0;
+}
+
 static int
 choose_coding(struct request *req, enum coding *c, struct err *e)
 {
@@ -266,7 +279,7 @@ request_open(struct request *req, struct err *e)
 	const char *query, *format;
 	int form;
 
-	if (admit(req, e) == -1)
+	if (admit(req, e) == -1 || check_single(req, e) == -1)
 		return -1;
 	if ((run = req->run = calloc(1, sizeof(*run))) == NULL)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for a request");
