@@ -410,6 +410,8 @@ conn_sweep(struct loop *l, uint64_t now_ns)
 		case CONN_HANDLED:
 			if (c->req != NULL && conn_client_gone(c))
 				request_gone(c->req);
+			else if (c->req != NULL)
+				request_overdue(c->req, now_ns);
 			break;
 		case CONN_LINGER:
 			if (now_ns < c->linger_until_ns)

@@ -285,18 +285,19 @@ out:
 static void
 sweep(struct loop *l)
 {
+	bool all = l->now_ns >= l->next_sweep_ns;
 	unsigned i;
 
-	for (i = 0; i < DEVICES_MAX; i++) {
-		if (link_queued(l->links[i].link) > 0) {
+	for (i = 0; i < l->n_links; i++) {
+		if (all || link_queued(l->links[i].link) > 0) { /* idle ones still let go of slabs */
 			link_expire(l->links[i].link, l->now_ns);
 			l->links[i].dirty = true;
 		}
 	}
-	if (l->now_ns < l->next_sweep_ns)
-		return;
-	conn_sweep(l, l->now_ns);
-	l->next_sweep_ns = l->now_ns + SWEEP_NS;
+	if (all) {
+		conn_sweep(l, l->now_ns);
+		l->next_sweep_ns = l->now_ns + SWEEP_NS;
+	}
 }
 
 static bool

@@ -12,6 +12,8 @@
 #include "front/routes.h"
 #include "log.h"
 
+#define OVERDUE_NS 700000000u
+
 /* A client's own id is echoed when it is harmless in a header and a log line. */
 static bool
 id_is_fine(const char *s)
@@ -263,6 +265,22 @@ request_gone(struct request *req)
 	}
 	if (req->helped == NULL)
 		request_ready(req);
+}
+
+void
+request_overdue(struct request *req, uint64_t now_ns)
+{
+	struct compute_request *run = req->run;
+
+	/* By then a job that runs itself has cost its worker (link_expire), and is answered. */
+	if (run == NULL || !run->submitted || run->orphaned || req->ready ||
+	    now_ns < run->job.msg.deadline_ns + OVERDUE_NS)
+		return;
+	run->orphaned = true;
+	req->refs++;
+	err_param(&req->err, ERR_DEADLINE_EXCEEDED, "timeout_ms", NULL, NULL,
+		  "the time was up before the device was free");
+	request_reply_error(req);
 }
 
 /* ---------------------------------------------------------------- replies */

@@ -62,6 +62,7 @@ struct compute_request {
 	struct link_job job;
 	struct msg_done done;
 	bool submitted, counted;
+	bool orphaned; /* answered while the device still has the job: the job holds a reference */
 	struct text hints;		     /* a JSON list */
 	struct text stats_head, stats_tail; /* see make_stats() */
 	uint64_t bytes_in, bytes_decoded;
@@ -114,6 +115,9 @@ void request_body_end(struct request *req);
 void request_refuse(struct request *req);
 /* The client is gone, or lingering has ended. */
 void request_gone(struct request *req);
+
+/* Still at the device long after its deadline, behind somebody else's job: the client gets its 504 now. */
+void request_overdue(struct request *req, uint64_t now_ns);
 
 /* A reply of a given text; takes the buffer out of t. */
 void request_reply_text(struct request *req, int status, const char *content_type, struct text *t);

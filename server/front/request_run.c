@@ -288,6 +288,10 @@ job_done(struct link_job *job, const struct msg_done *done)
 	req->t[T_DONE] = clock_ns();
 	req->run->done = *done;
 	req->run->submitted = false;
+	if (req->run->orphaned) {
+		request_unref(req);
+		return;
+	}
 	if (req->gone) {
 		request_ready(req);
 		return;
