@@ -67,6 +67,7 @@ on_done(struct link_job *job, const struct msg_done *done)
 	if (running) {
 		s->begun = clock_ns();
 		link_submit(line, job);
+		link_flush(line);
 	}
 }
 
@@ -147,6 +148,7 @@ main(int argc, char **argv)
 		for (int i = 0; i < depths[d]; i++) {
 			slots[i].begun = begin;
 			link_submit(line, &slots[i].job);
+			link_flush(line);
 		}
 		while (running || link_queued(line) > 0) {
 			struct pollfd p = {.fd = link_fd(line), .events = POLLIN};

@@ -69,6 +69,13 @@ impl_find(const char *name, size_t len)
 	return -1;
 }
 
+/* ENOBUFS, ENOMEM and too many descriptors in flight pass, as a full socket does. */
+static bool
+would_block(int error)
+{
+	return error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS || error == ENOMEM || error == ETOOMANYREFS;
+}
+
 int
 msg_send(int sock, const void *m, size_t len, int fd)
 {
@@ -98,11 +105,33 @@ msg_send(int sock, const void *m, size_t len, int fd)
 	while (n == -1 && errno == EINTR);
 	if (n == (ssize_t)len)
 		return 0;
-	/* ENOBUFS, ENOMEM and too many descriptors in flight pass, as a full socket does. */
-	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM ||
-			errno == ETOOMANYREFS))
-		return 1;
-	return -1;
+	return n == -1 && would_block(errno) ? 1 : -1;
+}
+
+#define SEND_MANY 32
+
+int
+msg_send_many(int sock, const void *const *m, size_t len, int n)
+{
+	struct mmsghdr mm[SEND_MANY];
+	struct iovec iov[SEND_MANY];
+	int sent;
+
+	if (n > SEND_MANY)
+		n = SEND_MANY;
+	memset(mm, 0, sizeof(mm[0]) * (size_t)n);
+	for (int i = 0; i < n; i++) {
+		memcpy(&iov[i].iov_base, &m[i], sizeof(m[i]));
+		iov[i].iov_len = len;
+		mm[i].msg_hdr.msg_iov = &iov[i];
+		mm[i].msg_hdr.msg_iovlen = 1;
+	}
+	do
+		sent = sendmmsg(sock, mm, (unsigned)n, MSG_NOSIGNAL);
+	while (sent == -1 && errno == EINTR);
+	if (sent >= 0)
+		return sent;
+	return would_block(errno) ? 0 : -1;
 }
 
 int

@@ -128,6 +128,8 @@ const char *msg_build(void);
  * errno EAGAIN when nothing is there, -1 with EPROTO on a packet that is no message of ours.
  */
 int msg_send(int sock, const void *m, size_t len, int fd);
+/* n messages of len bytes each, in one system call; returns how many went (fewer: it would block), -1: the peer is gone. */
+int msg_send_many(int sock, const void *const *m, size_t len, int n);
 int msg_recv(int sock, void *buf, size_t size, int *fd);
 
 #endif

@@ -155,30 +155,36 @@ text_jsonn(struct text *t, const char *str, size_t n)
 {
 	const unsigned char *s = (const unsigned char *)str;
 
-	text_addn(t, "\"", 1);
-	for (size_t i = 0; i < n && !t->failed;) {
-		size_t start = i;
-		uint32_t c;
+	/* Escapes are written into room reserved once: a JSON text inside a JSON string is full of them. */
+	if (!reserve(t, n < SIZE_MAX - 2 ? n + 2 : n))
+		return;
+	t->p[t->len++] = '"';
+	for (size_t i = 0; i < n;) {
+		uint32_t c = s[i];
 
-		while (i < n && s[i] >= 0x20 && s[i] < 0x7f && s[i] != '"' && s[i] != '\\')
-			i++;
-		text_addn(t, str + start, i - start);
-		if (i == n)
-			break;
+		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+			if (!reserve(t, n - i + 1))
+				return;
+			while (i < n && (c = s[i]) >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+				t->p[t->len++] = (char)c;
+				i++;
+			}
+			continue;
+		}
 		i += utf8_next(s + i, n - i, &c);
-		if (c == '"' || c == '\\')
-			text_addf(t, "\\%c", (int)c);
-		else if (c == '\n')
-			text_add(t, "\\n");
-		else if (c == '\r')
-			text_add(t, "\\r");
-		else if (c == '\t')
-			text_add(t, "\\t");
-		else if (c >= 0x10000)
+		if (!reserve(t, 2))
+			return;
+		if (c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t') {
+			t->p[t->len++] = '\\';
+			t->p[t->len++] = c == '\n' ? 'n' : c == '\r' ? 'r' : c == '\t' ? 't' : (char)c;
+		} else if (c >= 0x10000) {
+			t->p[t->len] = '\0';
 			text_addf(t, "\\u%04x\\u%04x", 0xd800u + ((c - 0x10000u) >> 10),
 				  0xdc00u + ((c - 0x10000u) & 0x3ffu));
-		else
+		} else {
+			t->p[t->len] = '\0';
 			text_addf(t, "\\u%04x", c);
+		}
 	}
 	text_addn(t, "\"", 1);
 }

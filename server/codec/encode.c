@@ -120,10 +120,18 @@ encode_safetensors(const struct encode_job *job, struct body *b, struct err *e)
 
 		text_add(&head, ",");
 		text_json(&head, job->tensors[i].name);
-		text_addf(&head, ":{\"dtype\":\"%s\",\"shape\":[", dtype_info(t->dtype)->safetensors);
-		for (int k = 0; k < t->rank; k++)
-			text_addf(&head, "%s%" PRId64, k ? "," : "", t->shape[k]);
-		text_addf(&head, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", offset, offset + t->bytes);
+		text_add(&head, ":{\"dtype\":\"");
+		text_add(&head, dtype_info(t->dtype)->safetensors);
+		text_add(&head, "\",\"shape\":[");
+		for (int k = 0; k < t->rank; k++) {
+			text_add(&head, k ? "," : "");
+			text_u64(&head, (uint64_t)t->shape[k]);
+		}
+		text_add(&head, "],\"data_offsets\":[");
+		text_u64(&head, offset);
+		text_add(&head, ",");
+		text_u64(&head, offset + t->bytes);
+		text_add(&head, "]}");
 		offset += t->bytes;
 	}
 	text_add(&head, "}");

@@ -14,7 +14,7 @@
 #include "log.h"
 
 /* With the worker at a time: enough to keep it busy, few enough that cancelling and failing over stay simple. */
-#define DEPTH 8
+#define DEPTH 16
 #define GRACE_NS UINT64_C(300000000)	/* past its deadline a running job may still end by itself */
 #define ANSWER_NS UINT64_C(5000000000) /* an idle worker that has not answered a CANCEL for so long has lost it */
 #define CLOSED_NS UINT64_C(1000000000)	/* a worker that closed its line has so long to be found dead by the supervisor */
@@ -239,14 +239,24 @@ pump(struct link *l)
 	if (unmap_slabs(l) != 0)
 		return;
 	while (l->waiting.head && l->n_sent < DEPTH) {
-		struct link_job *j = l->waiting.head;
+		const void *batch[DEPTH];
+		struct link_job *j;
+		int n = 0, sent;
 
-		if (map_slabs(l, j) != 0 || put(l, &j->msg, sizeof(j->msg), -1) != 0)
+		for (j = l->waiting.head; j && l->n_sent + (unsigned)n < DEPTH && map_slabs(l, j) == 0; j = j->next)
+			batch[n++] = &j->msg;
+		if (n == 0 || (sent = msg_send_many(l->sock, batch, sizeof(j->msg), n)) < 1) {
+			l->blocked = true;
 			return;
-		list_remove(&l->waiting, j);
-		list_add(&l->sent, j);
-		j->state = J_SENT;
-		l->n_sent++;
+		}
+		while (sent-- > 0) {
+			j = list_pop(&l->waiting);
+			list_add(&l->sent, j);
+			j->state = J_SENT;
+			l->n_sent++;
+		}
+		if (l->blocked)
+			return;
 	}
 }
 
@@ -260,6 +270,11 @@ link_submit(struct link *l, struct link_job *j)
 	j->unwanted = j->late = false;
 	list_add(&l->waiting, j);
 	l->n_jobs++;
+}
+
+void
+link_flush(struct link *l)
+{
 	pump(l);
 }
 

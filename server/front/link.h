@@ -47,6 +47,8 @@ void link_gone(struct link *l, uint32_t generation, uint64_t running_loop, uint6
  * will come). done is called from inside link_event, link_expire, link_up, link_gone and link_free only. A few jobs are
  * with the worker at a time, the others wait here. */
 void link_submit(struct link *l, struct link_job *job);
+/* Send what was submitted: once a turn of the loop, so that the worker is woken once for many. */
+void link_flush(struct link *l);
 /* The client is gone: if queued, it is taken out; done follows with ERR_CLIENT_GONE either way (for a job the
  * worker has when that is done with it: its memory is in use until then). */
 void link_cancel(struct link *l, struct link_job *job);

@@ -154,14 +154,17 @@ link_ready(struct loop_source *s, uint32_t events)
 	ll->dirty = true;
 }
 
-/* Bring the epoll set in step with what the link wants. */
+/* Send what this turn has submitted, and bring the epoll set in step with what the link wants. */
 static void
-link_rewatch(struct loop_link *ll)
+link_settle(struct loop_link *ll)
 {
-	int fd = link_fd(ll->link);
-	bool write = fd != -1 && link_wants_write(ll->link);
+	bool write;
+	int fd;
 
 	ll->dirty = false;
+	link_flush(ll->link);
+	fd = link_fd(ll->link);
+	write = fd != -1 && link_wants_write(ll->link);
 	if (fd == ll->watched && write == ll->watched_write)
 		return;
 	/* A closed descriptor has left the set by itself; its number may already be somebody else's. */
@@ -374,7 +377,7 @@ loop_main(void *arg)
 		}
 		for (d = 0; d < l->n_links; d++)
 			if (l->links[d].dirty)
-				link_rewatch(&l->links[d]);
+				link_settle(&l->links[d]);
 	}
 	stop_listening(l);
 	conn_abandon_all(l);
@@ -437,6 +440,10 @@ loop_free(struct loop **lp)
 	if (l->wakefd != -1)
 		close(l->wakefd);
 	pthread_mutex_destroy(&l->box_lock);
+	while (l->requests.n > 0)
+		free(l->requests.p[--l->requests.n]);
+	while (l->computes.n > 0)
+		free(l->computes.p[--l->computes.n]);
 	free(l->listeners);
 	free(l->scratch);
 	free(l);

@@ -36,6 +36,13 @@ struct loop_link { /* a device's line, and its place in the epoll set */
 	bool dirty; /* jobs were submitted since the set was last brought up to date */
 };
 
+#define LOOP_SPARES_MAX 64
+
+struct loop_spares { /* blocks of one size, kept for reuse */
+	unsigned n;
+	void *p[LOOP_SPARES_MAX];
+};
+
 #define LOOP_SCRATCH (256 * 1024)
 
 struct loop {
@@ -47,6 +54,7 @@ struct loop {
 	struct loop_source wake_source, http_source;
 	struct loop_link links[DEVICES_MAX];
 	unsigned n_links;
+	struct loop_spares requests, computes;
 	struct conn *conns; /* all of this loop's, doubly linked */
 	unsigned char *scratch; /* LOOP_SCRATCH bytes that nobody owns across calls */
 	int n_listen;

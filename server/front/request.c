@@ -23,10 +23,39 @@ id_is_fine(const char *s)
 	return n > 0 && n <= 64 && s[n] == '\0';
 }
 
+/* Requests and their compute parts are kept for the next ones: too large for malloc's fast lists, they would cost more
+ * there than a small RMSNorm. */
+static void *
+spare_take(struct loop_spares *spares, size_t size)
+{
+	void *p;
+
+	if (spares->n == 0)
+		return calloc(1, size);
+	p = spares->p[--spares->n];
+	memset(p, 0, size);
+	return p;
+}
+
+static void
+spare_give(struct loop_spares *spares, void *p)
+{
+	if (spares->n < LOOP_SPARES_MAX)
+		spares->p[spares->n++] = p;
+	else
+		free(p);
+}
+
+struct compute_request *
+request_compute_new(struct request *req)
+{
+	return spare_take(&req->loop->computes, sizeof(struct compute_request));
+}
+
 struct request *
 request_new(struct conn *c, void *mhd)
 {
-	struct request *req = calloc(1, sizeof(*req));
+	struct request *req = spare_take(&c->loop->requests, sizeof(*req));
 	const char *id;
 
 	if (req == NULL)
@@ -63,7 +92,7 @@ compute_free(struct request *req)
 	text_fini(&run->stats_tail);
 	if (run->counted)
 		atomic_fetch_sub(&svc->requests, 1);
-	free(run);
+	spare_give(&req->loop->computes, run);
 	req->run = NULL;
 }
 
@@ -75,7 +104,7 @@ request_unref(struct request *req)
 	body_fini(&req->reply.body);
 	free(req->reply.stats);
 	compute_free(req);
-	free(req);
+	spare_give(&req->loop->requests, req);
 }
 
 void

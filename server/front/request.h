@@ -135,6 +135,9 @@ void request_begin_failed(struct request *req);
 void request_help(struct request *req, void (*work)(struct helper_task *t), request_done_f done);
 struct request *request_of_task(struct helper_task *t);
 
+/* NULL: no memory. */
+struct compute_request *request_compute_new(struct request *req);
+
 /* request_open.c: choose codings, forms and decoders from the head, before the body. 0: the body may be taken now;
  * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);

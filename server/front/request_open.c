@@ -281,7 +281,7 @@ request_open(struct request *req, struct err *e)
 
 	if (admit(req, e) == -1 || check_single(req, e) == -1)
 		return -1;
-	if ((run = req->run = calloc(1, sizeof(*run))) == NULL)
+	if ((run = req->run = request_compute_new(req)) == NULL)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for a request");
 	run->counted = true;
 	atomic_fetch_add(&svc->requests, 1);

@@ -233,6 +233,27 @@ settle_form(struct request *req, struct err *e)
 
 /* ---------------------------------------------------------------- the dry run */
 
+/* The protocol's clients want a reply of its form: no outputs, the plan as a parameter. */
+static void
+wrap_plan(struct request *req, struct text *plan)
+{
+	struct text t;
+
+	text_init(&t, 128 * 1024);
+	text_add(&t, "{\"model_name\":");
+	text_json(&t, req->op->name);
+	text_add(&t, ",\"model_version\":\"1\"");
+	if (req->run->in.id != NULL) {
+		text_add(&t, ",\"id\":");
+		text_json(&t, req->run->in.id);
+	}
+	text_add(&t, ",\"outputs\":[],\"parameters\":{\"dry_run\":");
+	text_json(&t, plan->p);
+	text_add(&t, "}}");
+	text_fini(plan);
+	*plan = t;
+}
+
 static void
 dry_run(struct request *req)
 {
@@ -274,6 +295,8 @@ dry_run(struct request *req)
 	text_add(&t, ",\"bytes_moved\":");
 	text_number(&t, op_bytes_moved(c));
 	text_addf(&t, ",\"hints\":%s}", run->hints.len > 0 ? run->hints.p : "[]");
+	if (req->oip)
+		wrap_plan(req, &t);
 	request_reply_text(req, 200, "application/json", &t);
 }
 

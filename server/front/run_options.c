@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "front/request.h"
 
@@ -131,7 +132,7 @@ run_options_parse(struct run_options *o, const struct intake *in, const struct s
 		return -1;
 	o->format = v.given ? forms[v.i[0]] : NULL;
 	o->device = intake_param_find(in, "device");
-	if (o->device == NULL)
+	if (o->device == NULL || strcasecmp(o->device, "none") == 0 || strcasecmp(o->device, "null") == 0)
 		o->device = "auto";
 	return 0;
 }

@@ -24,6 +24,9 @@
 #include "worker/run.h"
 
 #define LOOPS_MAX 256
+#define HELD_MAX 16
+#define HELD_NS 100000u /* how long an answer is held back at most, beside one tiny job */
+#define TINY_BYTES 32768
 #define LISTEN_NS 1000000u /* while jobs wait here, look for new messages (CANCEL) this often */
 
 struct job { /* in the queue, or spare */
@@ -39,7 +42,8 @@ struct worker {
 	struct worker_status *status;
 	int loops;
 	struct job *head, **tail, *spare;
-	struct msg_done done;
+	struct msg_done held[HELD_MAX]; /* answers to jobs so small that one wake-up serves several */
+	int held_loop[HELD_MAX], n_held;
 	struct pollfd fds[LOOPS_MAX + 1]; /* the loops' sockets, then the control socket */
 };
 
@@ -96,11 +100,62 @@ send_all(int sock, const void *m, size_t len)
 		exit(0);
 }
 
+/* Send the answers held back; each loop's in one system call, so that it is woken once. */
 static void
-done_send(struct worker *w, uint32_t loop, uint64_t id)
+held_send(struct worker *w)
 {
-	w->done.m = (struct msg){.type = MSG_DONE, .length = sizeof(w->done), .id = id};
-	send_all(WORKER_FD_BASE + (int)loop, &w->done, sizeof(w->done));
+	const void *batch[HELD_MAX];
+	int loop, n, sent;
+
+	for (int i = 0; i < w->n_held; i++) {
+		if (w->held_loop[i] == -1)
+			continue;
+		loop = w->held_loop[i];
+		n = 0;
+		for (int k = i; k < w->n_held; k++) {
+			if (w->held_loop[k] != loop)
+				continue;
+			batch[n++] = &w->held[k];
+			w->held_loop[k] = -1;
+		}
+		sent = n > 1 ? msg_send_many(WORKER_FD_BASE + loop, batch, sizeof(w->held[0]), n) : 0;
+		if (sent == -1)
+			exit(0);
+		for (; sent < n; sent++)
+			send_all(WORKER_FD_BASE + loop, batch[sent], sizeof(w->held[0]));
+	}
+	w->n_held = 0;
+}
+
+/* The answer being made. */
+static struct msg_done *
+done_begin(struct worker *w)
+{
+	struct msg_done *d = &w->held[w->n_held];
+
+	memset(d, 0, sizeof(*d));
+	return d;
+}
+
+static void
+done_end(struct worker *w, uint32_t loop, uint64_t id)
+{
+	w->held[w->n_held].m = (struct msg){.type = MSG_DONE, .length = sizeof(w->held[0]), .id = id};
+	w->held_loop[w->n_held] = (int)loop;
+	if (++w->n_held == HELD_MAX)
+		held_send(w);
+}
+
+/* So little work that the answers before it may wait for it. */
+static bool
+job_is_tiny(const struct job *j)
+{
+	uint64_t bytes = 0;
+
+	for (int i = 0; i < OP_TENSORS_MAX; i++)
+		bytes += j->msg.call.tensors[i].bytes;
+	return bytes <= TINY_BYTES && j->msg.warmup + j->msg.iters <= 2 && !j->msg.flush &&
+	       j->msg.baseline == IMPL_AUTO && j->msg.impl != IMPL_REFERENCE;
 }
 
 static void
@@ -141,9 +196,8 @@ job_cancel(struct worker *w, uint32_t loop, uint64_t id)
 		*p = j->next;
 		if (!*p)
 			w->tail = p;
-		memset(&w->done, 0, sizeof(w->done));
-		err_set(&w->done.err, ERR_CLIENT_GONE, "taken out of the queue before it ran");
-		done_send(w, loop, id);
+		err_set(&done_begin(w)->err, ERR_CLIENT_GONE, "taken out of the queue before it ran");
+		done_end(w, loop, id);
 		job_spare(w, j);
 		return;
 	}
@@ -212,43 +266,47 @@ static void
 job_run(struct worker *w, struct job *j)
 {
 	struct worker_status *st = w->status;
+	struct msg_done *done = done_begin(w);
 	uint64_t begin = clock_ns();
+	bool lost = false;
 
-	memset(&w->done, 0, sizeof(w->done));
-	w->done.wait_ms = (double)(begin - j->received_ns) / 1e6;
+	done->wait_ms = (double)(begin - j->received_ns) / 1e6;
 	if (j->msg.deadline_ns != 0 && begin > j->msg.deadline_ns) {
-		err_param(&w->done.err, ERR_DEADLINE_EXCEEDED, "timeout_ms", NULL, NULL,
+		err_param(&done->err, ERR_DEADLINE_EXCEEDED, "timeout_ms", NULL, NULL,
 			  "the time was up before the device was free");
-		done_send(w, j->loop, j->msg.m.id);
-		job_spare(w, j);
-		return;
+	} else {
+		status_set(w, (uint64_t)j->loop + 1, j->msg.m.id, begin);
+		run_job(&w->d, &j->msg, done);
+		atomic_store_explicit(&st->allocated, w->d.allocated, memory_order_relaxed);
+		if (w->d.peak > atomic_load_explicit(&st->peak, memory_order_relaxed))
+			atomic_store_explicit(&st->peak, w->d.peak, memory_order_relaxed);
+		atomic_fetch_add_explicit(&st->busy_ns, clock_ns() - begin, memory_order_relaxed);
+		atomic_fetch_add_explicit(&st->finished, 1, memory_order_relaxed);
+		lost = w->d.lost;
+		if (lost)
+			fprintf(stderr, "the device cannot be used any more after: %s\n", done->err.msg);
 	}
-	status_set(w, (uint64_t)j->loop + 1, j->msg.m.id, begin);
-	run_job(&w->d, &j->msg, &w->done);
-	atomic_store_explicit(&st->allocated, w->d.allocated, memory_order_relaxed);
-	if (w->d.peak > atomic_load_explicit(&st->peak, memory_order_relaxed))
-		atomic_store_explicit(&st->peak, w->d.peak, memory_order_relaxed);
-	/* Told before the page is cleared: whoever finds the page clear knows that DONE was sent. */
-	done_send(w, j->loop, j->msg.m.id);
-	atomic_fetch_add_explicit(&st->busy_ns, clock_ns() - begin, memory_order_relaxed);
-	atomic_fetch_add_explicit(&st->finished, 1, memory_order_relaxed);
+	done_end(w, j->loop, j->msg.m.id);
+	if (lost || !job_is_tiny(j))
+		held_send(w); /* told before the page is cleared: a death from here on does not take the answer along */
 	status_set(w, 0, 0, 0);
 	job_spare(w, j);
-	if (w->d.lost) {
-		fprintf(stderr, "the device cannot be used any more after: %s\n", w->done.err.msg);
+	if (lost)
 		exit(1);
-	}
 }
 
 static void
 serve(struct worker *w)
 {
-	uint64_t listened = 0;
+	uint64_t listened = 0, held_ns = 0, now;
 
 	for (;;) {
 		struct job *j;
 
-		if (!w->head || clock_ns() - listened > LISTEN_NS) {
+		now = clock_ns();
+		if (w->n_held > 0 && (w->head == NULL || !job_is_tiny(w->head) || now - held_ns > HELD_NS))
+			held_send(w);
+		if (!w->head || now - listened > LISTEN_NS) {
 			listen_all(w, w->head ? 0 : -1);
 			listened = clock_ns();
 		}
@@ -258,6 +316,8 @@ serve(struct worker *w)
 		w->head = j->next;
 		if (!w->head)
 			w->tail = &w->head;
+		if (w->n_held == 0)
+			held_ns = now;
 		job_run(w, j);
 	}
 }

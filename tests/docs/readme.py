@@ -167,6 +167,8 @@ def main():
             passed += 1
             print("ok   README.md %s" % name, flush=True)
 
+    if not os.access(os.path.join(BUILD, "aiterd"), os.X_OK):
+        raise SystemExit("readme.py: there is no aiterd in %s; AITERD_BUILDDIR says where it was built" % BUILD)
     show = "--show" in sys.argv
     blocks = runnable(readme)
     folder = tempfile.mkdtemp(prefix="aiterd-readme-")

@@ -217,6 +217,31 @@ class Forms(Test):
                         call = make("fp32", **how, **params)
                         call.check(self.run_(call).outputs)
 
+    def test_json_numbers(self):
+        """Nested lists tell their shape; every spelling of a number, each rounded once."""
+        x = ["1", "-0", "0.1", "1e-3", "2.5E+2", "-3.0000000000000001", "16777217", "1e-46", "0.30000001192092896"]
+        for dtype in FLOATS:
+            want = t.to_float(t.cast(np.array([float(v) for v in x]), dtype)).reshape(3, 3)
+            text = '{"inputs":{"x":{"dtype":"%s","data":[[%s],[%s],[%s]]},"weight":{"dtype":"%s","shape":[3],"data":[1,1,1]}}}' % (
+                dtype, ",".join(x[:3]), " , ".join(x[3:6]), ",\n".join(x[6:]), dtype)
+            for fields in ("application/json", "Application/JSON ; charset=utf-8"):
+                reply = Reply(self.c.request("POST", "/v1/ops/rmsnorm", text.encode(), [("Content-Type", fields)]))
+                t.assert_close(reply.outputs["out"], t.rmsnorm(want, np.ones(3)), dtype)
+        call = calls.varlen()
+        body = json.loads(calls.as_json(call.tensors, call.params)[1])
+        good = body["inputs"]["cu_seqlens_q"]["data"]
+        for bad in (3000000000, -3000000000, 2.5, "NaN", 10 ** 30, True):
+            body["inputs"]["cu_seqlens_q"]["data"] = good[:1] + [bad] + good[2:]
+            r = self.c.request("POST", call.path, json.dumps(body).encode(), [("Content-Type", "application/json")])
+            problem(r, 400, "malformed-body", input="cu_seqlens_q")
+
+    def test_several_large_lists(self):
+        """Outputs too long for the JSON's own text lie beside it, in their order."""
+        call = calls.attention("fp32", shape=(1, 300, 300, 8, 8, 32, 32))
+        for query in ("format=json", "format=json&json=base64"):
+            for accept in ("identity", "gzip", "zstd"):
+                call.check(self.run_(call, query=query, headers=[("Accept-Encoding", accept)]).outputs)
+
     def test_special_values(self):
         """Infinities and NaN go through JSON as strings and through files as they are."""
         x = np.array([[1, np.nan, 2], [np.inf, 1, 2], [-3, 0, 3]], np.float32)
@@ -259,7 +284,12 @@ class Options(Test):
                 reply = self.run_(call, query="warmup=%d&iters=%d" % (warmup, iters))
                 call.check(reply.outputs)
                 check_stats(reply, call, warmup, iters)
-        check_stats(self.run_(call, params={**call.params, "iters": "None", "warmup": "null"}), call)
+        none = {n: "None" for n in ("iters", "warmup", "impl", "baseline", "outputs", "format", "json", "timeout_ms", "flush",
+                                    "dry_run", "device")}
+        reply = self.run_(call, params={**call.params, **none})
+        self.assertEqual(reply.form, "safetensors")
+        call.check(reply.outputs)
+        check_stats(reply, call)
 
     def test_baseline(self):
         for make in MAKERS:
@@ -290,6 +320,7 @@ class Options(Test):
             reply = self.run_(call, query="device=" + device)
             call.check(reply.outputs)
             self.assertIn(reply.header["device"]["id"], [d["id"] for d in info["devices"]])
+        self.run_(call, query="device=None")
         for device in ("nonsense", "cpu:1", "hip:0", "cpu", ""):
             problem(send(self.c, call, query="device=" + device), 422, "unknown-device", param="device", found=device or None)
 
@@ -409,7 +440,7 @@ class Tutorial(Test):
         t.assert_close(out[0, :64], t.rmsnorm(x[0, :64], np.ones(4096)), "fp16")
 
     def test_batches(self):
-        for batch in (1, 4, 16):
+        for batch in (1, 4, 16, 64):
             r = self.post("flash_attn_func", self.qkv(batch, 512, 8, 64), "warmup=1&outputs=none", "safetensors")
             s = Reply(r).header["kernel_ms"]
             self.assertAlmostEqual(s["per_sample"], s["median"] / batch, places=5)

@@ -62,6 +62,7 @@ on_done(struct link_job *job, const struct msg_done *done)
 
 		resubmit = NULL;
 		link_submit(l, &again->job);
+		link_flush(l);
 	}
 }
 
@@ -103,6 +104,7 @@ submit(int i, const struct tensor *t, uint64_t timeout_ms)
 	j->job.msg.deadline_ns = timeout_ms ? clock_ns() + timeout_ms * 1000000u : 0;
 	inside = true;
 	link_submit(l, &j->job);
+	link_flush(l);
 	inside = false;
 }
 

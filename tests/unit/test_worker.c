@@ -96,6 +96,7 @@ static void
 run(struct fixture *f, struct test_job *j)
 {
 	link_submit(f->links[0], &j->job);
+	link_flush(f->links[0]);
 	fixture_until_done(f, j, 1);
 }
 
@@ -238,6 +239,7 @@ Test(worker, many_from_two_loops)
 		for (int i = 0; i < 32; i++) {
 			rmsnorm(&f, &m, &jobs[i], 3 + i, 64);
 			link_submit(f.links[i % 2], &jobs[i].job);
+			link_flush(f.links[i % 2]);
 		}
 		if (round == 10)
 			link_cancel(f.links[0], &jobs[30].job);
@@ -288,6 +290,7 @@ Test(worker, malformed_jobs, .timeout = 120)
 		case 11: job->impl = IMPL_COUNT; break;
 		}
 		link_submit(f.links[0], &jobs[0].job);
+		link_flush(f.links[0]);
 		fixture_until_done(&f, jobs, 1);
 		cr_assert_eq(jobs[0].done.err.code, ERR_WORKER_CRASHED, "case %d: %s", c, jobs[0].done.err.msg);
 		cr_assert(strstr(jobs[0].done.err.msg, "status 1") && strstr(jobs[0].done.err.msg, "malformed"), "case %d: %s", c,
@@ -335,6 +338,7 @@ Test(worker, leaves_with_the_front)
 			jobs[0].job.msg.iters = 100000000;
 			if (busy)
 				link_submit(f->links[0], &jobs[0].job);
+				link_flush(f->links[0]);
 			while (busy && fixture_state(f).running_since_ns == 0)
 				fixture_turn(f);
 			pid = fixture_state(f).pid;

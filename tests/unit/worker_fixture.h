@@ -238,6 +238,7 @@ fixture_submit(struct fixture *f, int loop, struct test_job *j, enum fake_order 
 	fake_order(&j->job.msg)->i[1] = arg;
 	j->job.msg.deadline_ns = timeout_ms ? clock_ns() + timeout_ms * 1000000u : 0;
 	link_submit(f->links[loop], &j->job);
+	link_flush(f->links[loop]);
 	cr_assert_eq(j->dones, 0, "done was called inside link_submit");
 }
 

@@ -1,0 +1,300 @@
+#!/usr/bin/python3
+"""api/openapi.yaml against the running server: the same paths and methods, every documented path, method and status
+exercised, every JSON reply of those exchanges valid by its schema, the catalogue and the problem pages in agreement.
+"""
+import json
+import os
+import re
+import signal
+import threading
+import unittest
+
+import jsonschema
+import yaml
+
+import aiterd_test as t
+import calls
+from calls import BODIES, MAKERS, send
+
+ROOT = os.path.join(t.HERE, "..", "..")
+OPS = ("flash_attn_func", "flash_attn_varlen_func", "rmsnorm")
+
+server = None
+
+
+def read(*path):
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as f:
+        return f.read()
+
+
+def resolve(spec, node):
+    """node with its references filled in, and OpenAPI's nullable as JSON Schema says it."""
+    if isinstance(node, list):
+        return [resolve(spec, n) for n in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        assert set(node) == {"$ref"}, "members beside a reference are ignored: %r" % node
+        target = spec
+        for part in node["$ref"].lstrip("#/").split("/"):
+            target = target[part]
+        return resolve(spec, target)
+    out = {k: resolve(spec, v) for k, v in node.items()}
+    if out.pop("nullable", False) is True:
+        out["type"] = [out["type"], "null"]
+    return out
+
+
+class Contract:
+    """The yaml, and which parts of it were seen on the wire."""
+
+    def __init__(self):
+        self.spec = yaml.safe_load(read("api", "openapi.yaml"))
+        self.paths = resolve(self.spec, self.spec["paths"])
+        self.seen = set()
+
+    def operations(self):
+        return {(method, path): op for path, item in self.paths.items() for method, op in item.items()
+                if method in ("get", "post", "put", "delete", "patch", "head")}
+
+    def schema(self, name):
+        return resolve(self.spec, self.spec["components"]["schemas"][name])
+
+    def check(self, method, template, r):
+        """r answers this method and path as documented; what it holds is valid."""
+        responses = self.operations()[method.lower(), template]["responses"]
+        status = str(r.status)
+        documented = responses.get(status, responses.get("default"))
+        assert documented is not None, "%s %s answers %s, which is not documented: %r" % (method, template, status, r)
+        self.seen.add((method.lower(), template, status if status in responses else "default"))
+        kind = r.get("content-type").split(";")[0]
+        assert kind in documented["content"], "%s %s: %s is not documented" % (method, template, kind)
+        if kind.endswith("json"):
+            body = json.loads(calls.decoded(r).decode("ascii"))
+            validate(body, documented["content"][kind]["schema"], "%s %s -> %s" % (method, template, status))
+        for name in documented.get("headers", {}):
+            wanted = {"Allow": r.status == 405, "Retry-After": r.status == 503,
+                      "Aiterd-Stats": b'"dry_run":true' not in r.body, "Server-Timing": b'"dry_run":true' not in r.body}
+            assert (r.get(name) is not None) == wanted[name], (name, r.status, r.headers)
+        return r
+
+
+def validate(value, schema, what):
+    jsonschema.Draft7Validator.check_schema(schema)
+    errors = sorted(jsonschema.Draft7Validator(schema).iter_errors(value), key=lambda e: list(map(str, e.path)))
+    lines = ["%s: %s" % ("/".join(map(str, e.path)), e.message[:300]) for e in errors]
+    lines += ["  " + c.message[:300] for e in errors for c in e.context or ()]
+    assert not errors, "%s:\n%s\n%s" % (what, "\n".join(lines), json.dumps(value)[:2000])
+
+
+def setUpModule():
+    global server
+    server = t.Server("--loops", "2", "--threads", "2", "--prefault", "1M")
+    server.request("GET", "/v1/info")
+
+
+def tearDownModule():
+    server.stop()
+
+
+class Source(unittest.TestCase):
+    """What the source's tables say, the yaml says, and the server serves."""
+
+    def setUp(self):
+        self.contract = Contract()
+
+    def test_routes(self):
+        rows = re.findall(r'^\t\{(GET|POST), "([^"]+)", \w+, \w+, \w+, (NULL|".*")\}', read("server", "front", "routes.c"), re.M)
+        self.assertGreater(len(rows), 20)
+        self.assertEqual(sorted((m.lower(), p) for m, p, _ in rows), sorted(self.contract.operations()))
+        index = server.request("GET", "/").body.decode()
+        listed = re.findall(r"^(GET, HEAD|POST) +(\S+)  ", index, re.M)
+        self.assertEqual(sorted((m[:4].rstrip(","), p) for m, p in listed), sorted((m, p) for m, p, s in rows if s != "NULL"))
+
+    def test_schemas_are_schemas(self):
+        for name in self.contract.spec["components"]["schemas"]:
+            with self.subTest(name):
+                jsonschema.Draft7Validator.check_schema(self.contract.schema(name))
+        for (method, path), op in self.contract.operations().items():
+            item = self.contract.paths[path]
+            told = {p["name"] for p in item.get("parameters", []) + op.get("parameters", []) if p["in"] == "path"}
+            self.assertEqual(told, set(re.findall(r"{(\w+)}", path)), path)
+            self.assertTrue(op["summary"] and op["responses"], path)
+
+    def test_problem_types(self):
+        """Each of errors.def is served, with its status and title; the yaml names the statuses."""
+        rows = re.findall(r'^E\((\w+), "([a-z0-9-]+)", (\d+), "([^"]+)"', read("server", "errors.def"), re.M)
+        self.assertGreater(len(rows), 30)
+        self.assertEqual(len({slug for _, slug, _, _ in rows}), len(rows))
+        documented = self.contract.spec["components"]["responses"]["Problem"]["description"]
+        for _, slug, status, title in rows:
+            r = server.request("GET", "/problems/" + slug)
+            self.assertEqual(r.status, 200, slug)
+            text = r.body.decode()
+            self.assertIn(title, text)
+            self.assertIn("HTTP status %s, type /problems/%s" % (status, slug), text)
+            if status != "499":
+                self.assertIn(status, documented, "%s is not among the statuses of Problem" % status)
+        for status in re.findall(r"\b[45]\d\d\b", documented):
+            self.assertIn(status, {s for _, _, s, _ in rows})
+
+    def test_catalogue(self):
+        """Run options: the same names, defaults, choices and kinds here and there."""
+        kinds = {"bool": "boolean", "int": "integer", "float": "number", "string": "string"}
+        documented = {p["name"]: p for p in self.contract.operations()["post", "/v1/ops/{op}"]["parameters"] if p["in"] == "query"}
+        for op in OPS:
+            told = json.loads(server.request("GET", "/v1/ops/" + op).body.decode())
+            self.assertEqual({o["name"] for o in told["run_options"]}, set(documented))
+            for o in told["run_options"]:
+                schema = documented[o["name"]]["schema"]
+                self.assertEqual(schema["type"], kinds[o["type"]], o["name"])
+                self.assertEqual(schema.get("enum"), o.get("choices"), o["name"])
+                default = schema.get("default")
+                self.assertEqual(None if default is None else str(default).lower(), o["default"], o["name"])
+                if "minimum" in schema:
+                    self.assertEqual(schema["minimum"], o["min"], o["name"])
+            names = [p["name"] for p in told["params"]] + [a for p in told["params"] for a in p.get("aliases", [])]
+            self.assertFalse(set(names) & set(documented), "one namespace")
+            self.assertEqual(set(told["tolerance"]), set(calls.FLOATS))
+            self.assertEqual({n: v["atol"] for n, v in told["tolerance"].items()}, {n: t.TOLERANCE[n] for n in calls.FLOATS})
+        impls = self.contract.spec["components"]["schemas"]["Impl"]["enum"]
+        self.assertEqual(impls, documented["impl"]["schema"]["enum"])
+
+    def test_choices_work(self):
+        """Every documented choice of every option is understood (that the device has no such kernel is another thing)."""
+        call = calls.rmsnorm()
+        for p in self.contract.operations()["post", "/v1/ops/{op}"]["parameters"]:
+            for value in p["schema"].get("enum", []):
+                r = send(server, call, query="%s=%s" % (p["name"], value))
+                self.assertEqual(r.status, 422 if value == "aiter" else 200, (p["name"], value, r))
+
+
+class Exchanges(unittest.TestCase):
+    """At least one exchange for each path, method and status; each reply is valid."""
+
+    def test_all(self):
+        contract = Contract()
+        with server.client(60) as c:
+            self.plain(contract, c)
+            self.runs(contract, c)
+            self.infers(contract, c)
+        self.draining(contract)
+        wanted = {(method, path, status) for (method, path), op in contract.operations().items() for status in op["responses"]}
+        self.assertEqual(sorted(wanted - contract.seen), [], "documented, but never seen")
+
+    def go(self, contract, c, method, template, path=None, body=None, headers=(), status=200):
+        r = c.request(method, path or template, body, headers)
+        self.assertEqual(r.status, status, (path or template, r))
+        return contract.check(method, template, r)
+
+    def plain(self, contract, c):
+        for path, item in contract.paths.items():
+            if "get" not in item:
+                continue
+            for op in OPS:
+                real = path.replace("{op}", op).replace("{version}", "1").replace("{slug}", "invalid-shape")
+                r = self.go(contract, c, "GET", path, real)
+                head = c.request("HEAD", real)
+                self.assertEqual((head.status, head.body, head.get("content-type")), (200, b"", r.get("content-type")))
+                if path.startswith(("/v1/ops", "/problems")) or path == "/":
+                    self.assertEqual(head.get("content-length"), str(len(r.body)))
+                if "404" in item["get"]["responses"]:
+                    wrong = path.replace("{op}", "none").replace("{version}", "1").replace("{slug}", "none")
+                    self.go(contract, c, "GET", path, wrong, status=404)
+                    if "{version}" in path:
+                        self.go(contract, c, "GET", path, real.replace("/1", "/2"), status=404)
+        self.go(contract, c, "POST", "/v2/repository/index", body=b"")
+        for verb in ("load", "unload"):
+            path = "/v2/repository/models/{op}/" + verb
+            self.go(contract, c, "POST", path, path.replace("{op}", "rmsnorm"), b"{}", status=501)
+            self.go(contract, c, "POST", path, path.replace("{op}", "none"), b"{}", status=404)
+
+    def runs(self, contract, c):
+        template, request = "/v1/ops/{op}", contract.schema("RunRequest")
+        for make in MAKERS:
+            call = make("fp16")
+            for body in BODIES:
+                for query in ("", "format=json", "format=json&json=base64", "format=json&outputs=digest", "outputs=none",
+                              "format=json&outputs=none&baseline=naive&iters=3&warmup=1", "dry_run=1", "format=npy", "impl=aiter",
+                              "format=json&impl=naive", "format=json&impl=reference", "nonsense=1", "format=safetensors"):
+                    for accept in ([], [("Accept-Encoding", "gzip")]):
+                        contract.check("POST", template, send(c, call, body, query=query, headers=accept))
+            for form in ("list", "flat", "base64"):
+                validate(json.loads(calls.as_json(call.tensors, call.params, form)[1]), request, "our own request")
+        # hints, NaN and infinities in digests, timings of one with a batch
+        contract.check("POST", template, send(c, calls.attention("fp32", shape=(1, 2, 64, 2, 2, 8, 8), causal=True), query="format=json"))
+        contract.check("POST", template, send(c, calls.rmsnorm(shape=(0, 8)), query="format=json&outputs=digest"))
+        for status, path, body, fields in (
+                (404, "/v1/ops/none", b"x", []), (400, "/v1/ops/rmsnorm", b"x", [("Content-Type", "application/json")]),
+                (415, "/v1/ops/rmsnorm", b"x", [("Content-Type", "x/y")]), (422, "/v1/ops/rmsnorm?eps=x", b"", []),
+                (406, "/v1/ops/rmsnorm", b"", [("Accept", "text/html")]), (400, "/v1/ops/rmsnorm", b"", []),
+                (417, "/v1/ops/rmsnorm", b"", [("Expect", "x")]), (504, None, None, None)):
+            if status == 504:
+                slow = calls.attention("fp32", shape=(1, 256, 256, 4, 4, 64, 64), lse=False)
+                r = send(c, slow, query="timeout_ms=30&iters=10000")
+            else:
+                r = c.request("POST", path, body, fields)
+            contract.check("POST", template, r)
+            if r.get("connection") == "close":
+                c.close()
+                c.__init__(server.address, 60)
+            self.assertIn(r.status, (status, 400), r)
+        r = c.request("PUT", "/v1/ops/rmsnorm", b"")
+        self.assertEqual(r.status, 405)
+        contract.check("POST", template, r)
+
+    def infers(self, contract, c):
+        request = contract.schema("InferRequest")
+        for template in ("/v2/models/{op}/infer", "/v2/models/{op}/versions/{version}/infer"):
+            for make in MAKERS:
+                call = make("bf16")
+                path = template.replace("{op}", call.op).replace("{version}", "1")
+                for binary in (True, False):
+                    for out in (True, False, None):
+                        body, fields = t.oip(call.tensors, call.params, binary, [{"name": "out"}], out, "some id")
+                        self.go(contract, c, "POST", template, path, body, fields)
+                        n = dict(fields).get("Inference-Header-Content-Length")
+                        validate(json.loads(body[:int(n) if n else None]), request, "our own request")
+                for options in ({"outputs": "none"}, {"outputs": "digest"}, {"baseline": "naive", "iters": 2}, {"dry_run": True}):
+                    body, fields = t.oip(call.tensors, {**call.params, **options})
+                    self.go(contract, c, "POST", template, path, body, fields)
+                self.go(contract, c, "POST", template, path, b"nonsense", status=400)
+                self.go(contract, c, "POST", template, path, *t.oip(call.tensors, {**call.params, "eqs": 1}), status=422)
+                self.go(contract, c, "POST", template, path, *t.oip(call.tensors, {**call.params, "impl": "aiter"}), status=422)
+                self.go(contract, c, "POST", template, path.replace(call.op, "none"), b"{}", status=404)
+
+    def draining(self, contract):
+        """A server that is told to leave while it works is alive, not ready, and takes nothing new."""
+        with t.Server("--loops", "1", "--threads", "1", "--prefault", "1M", "--drain-timeout", "60") as s:
+            asking = s.client(60)
+            self.go(contract, asking, "GET", "/v2/health/ready")
+            # as many runs as make it a matter of seconds here
+            slow = calls.attention("fp32", shape=(1, 256, 256, 4, 4, 64, 64), lse=False)
+            one = calls.Reply(send(asking, slow, query="iters=3")).header["kernel_ms"]["median"]
+            replies = []
+
+            def work():
+                replies.append(send(s, slow, query="iters=%d" % min(10000, max(10, 3000 / max(one, 0.01)))))
+            worker = threading.Thread(target=work)
+            worker.start()
+            while json.loads(asking.request("GET", "/v1/info").body.decode())["server"]["requests"] == 0:
+                pass
+            s.process.send_signal(signal.SIGTERM)
+            while not json.loads(asking.request("GET", "/v1/info").body.decode())["server"]["draining"]:
+                pass
+            self.go(contract, asking, "GET", "/v2/health/live")
+            self.go(contract, asking, "GET", "/v2/health/ready", status=503)
+            for template in ("/v2/models/{op}/ready", "/v2/models/{op}/versions/{version}/ready"):
+                self.go(contract, asking, "GET", template, template.replace("{op}", "rmsnorm").replace("{version}", "1"), status=503)
+            r = self.go(contract, asking, "POST", "/v2/repository/index", body=b"")
+            self.assertEqual({m["state"] for m in json.loads(r.body.decode())}, {"UNAVAILABLE"})
+            r = send(asking, calls.rmsnorm())
+            contract.check("POST", "/v1/ops/{op}", r)
+            calls.problem(r, 503, "draining")
+            asking.close()
+            worker.join()
+            slow.check(calls.Reply(replies[0]).outputs)
+
+
+if __name__ == "__main__":
+    unittest.main()
