@@ -25,9 +25,9 @@ text_fini(struct text *t)
 	memset(t, 0, sizeof *t);
 }
 
-/* Room for n more characters and the NUL; false and failed when there is none to be had. */
+/* The slow part of reserve(): grow the buffer. */
 static bool
-reserve(struct text *t, size_t n)
+grow(struct text *t, size_t n)
 {
 	size_t cap;
 	char *p;
@@ -57,6 +57,16 @@ reserve(struct text *t, size_t n)
 	t->cap = cap;
 	t->p[t->len] = '\0';
 	return true;
+}
+
+/* Room for n more characters and the NUL; false and failed when there is none to be had. */
+static inline bool
+reserve(struct text *t, size_t n)
+{
+	/* cap - len cannot wrap: len < cap as soon as there is a buffer. */
+	if (n < t->cap - t->len && t->cap <= t->ceiling && !t->failed)
+		return true;
+	return grow(t, n);
 }
 
 void
@@ -150,41 +160,50 @@ utf8_next(const unsigned char *s, size_t n, uint32_t *cp)
 	return need + 1;
 }
 
+/* How many characters a byte takes in a JSON string: itself, with a backslash, or (0) something longer. */
+static const unsigned char plain[256] = {
+	[' ' ... '!'] = 1, ['"'] = 2, ['#' ... '['] = 1, ['\\'] = 2, [']' ... '~'] = 1,
+};
+
 void
 text_jsonn(struct text *t, const char *str, size_t n)
 {
 	const unsigned char *s = (const unsigned char *)str;
 
-	/* Escapes are written into room reserved once: a JSON text inside a JSON string is full of them. */
+	size_t i = 0;
+	char *p;
+
 	if (!reserve(t, n < SIZE_MAX - 2 ? n + 2 : n))
 		return;
 	t->p[t->len++] = '"';
-	for (size_t i = 0; i < n;) {
-		uint32_t c = s[i];
+	while (i < n) {
+		uint32_t c;
+		size_t end;
 
-		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
-			if (!reserve(t, n - i + 1))
-				return;
-			while (i < n && (c = s[i]) >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
-				t->p[t->len++] = (char)c;
-				i++;
-			}
-			continue;
-		}
-		i += utf8_next(s + i, n - i, &c);
-		if (!reserve(t, 2))
+		/* Plain characters and two-character escapes, up to 256 at a time, without a check for room at each: a JSON
+		 * text inside a JSON string is full of escapes. */
+		end = n - i < 256 ? n : i + 256;
+		if (!reserve(t, 2 * (end - i)))
 			return;
-		if (c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t') {
-			t->p[t->len++] = '\\';
-			t->p[t->len++] = c == '\n' ? 'n' : c == '\r' ? 'r' : c == '\t' ? 't' : (char)c;
-		} else if (c >= 0x10000) {
-			t->p[t->len] = '\0';
+		for (p = t->p + t->len; i < end && plain[s[i]] != 0; i++) {
+			*p = '\\';
+			p += plain[s[i]] - 1;
+			*p++ = (char)s[i];
+		}
+		t->len = (size_t)(p - t->p);
+		*p = '\0';
+		if (i == end)
+			continue;
+		i += utf8_next(s + i, n - i, &c);
+		if (c == '\n' || c == '\r' || c == '\t')
+			text_add(t, c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
+		else if (c >= 0x10000)
 			text_addf(t, "\\u%04x\\u%04x", 0xd800u + ((c - 0x10000u) >> 10),
 				  0xdc00u + ((c - 0x10000u) & 0x3ffu));
-		} else {
-			t->p[t->len] = '\0';
+		else
 			text_addf(t, "\\u%04x", c);
-		}
+		if (t->failed)
+			return;
 	}
 	text_addn(t, "\"", 1);
 }

@@ -104,12 +104,14 @@ class Source(unittest.TestCase):
         self.contract = Contract()
 
     def test_routes(self):
-        rows = re.findall(r'^\t\{(GET|POST), "([^"]+)", \w+, \w+, \w+, (NULL|".*")\}', read("server", "front", "routes.c"), re.M)
+        rows = re.findall(r'^\t\{(GET|POST), "([^"]+)", \w+, \w+, \w+, (NULL|".*")\}',
+                          read("server", "front", "routes.c"), re.M)
         self.assertGreater(len(rows), 20)
         self.assertEqual(sorted((m.lower(), p) for m, p, _ in rows), sorted(self.contract.operations()))
         index = server.request("GET", "/").body.decode()
         listed = re.findall(r"^(GET, HEAD|POST) +(\S+)  ", index, re.M)
-        self.assertEqual(sorted((m[:4].rstrip(","), p) for m, p in listed), sorted((m, p) for m, p, s in rows if s != "NULL"))
+        self.assertEqual(sorted((m[:4].rstrip(","), p) for m, p in listed),
+                         sorted((m, p) for m, p, s in rows if s != "NULL"))
 
     def test_schemas_are_schemas(self):
         for name in self.contract.spec["components"]["schemas"]:
@@ -141,7 +143,8 @@ class Source(unittest.TestCase):
     def test_catalogue(self):
         """Run options: the same names, defaults, choices and kinds here and there."""
         kinds = {"bool": "boolean", "int": "integer", "float": "number", "string": "string"}
-        documented = {p["name"]: p for p in self.contract.operations()["post", "/v1/ops/{op}"]["parameters"] if p["in"] == "query"}
+        post = self.contract.operations()["post", "/v1/ops/{op}"]
+        documented = {p["name"]: p for p in post["parameters"] if p["in"] == "query"}
         for op in OPS:
             told = json.loads(server.request("GET", "/v1/ops/" + op).body.decode())
             self.assertEqual({o["name"] for o in told["run_options"]}, set(documented))
@@ -156,12 +159,13 @@ class Source(unittest.TestCase):
             names = [p["name"] for p in told["params"]] + [a for p in told["params"] for a in p.get("aliases", [])]
             self.assertFalse(set(names) & set(documented), "one namespace")
             self.assertEqual(set(told["tolerance"]), set(calls.FLOATS))
-            self.assertEqual({n: v["atol"] for n, v in told["tolerance"].items()}, {n: t.TOLERANCE[n] for n in calls.FLOATS})
+            self.assertEqual({n: v["atol"] for n, v in told["tolerance"].items()},
+                             {n: t.TOLERANCE[n] for n in calls.FLOATS})
         impls = self.contract.spec["components"]["schemas"]["Impl"]["enum"]
         self.assertEqual(impls, documented["impl"]["schema"]["enum"])
 
     def test_choices_work(self):
-        """Every documented choice of every option is understood (that the device has no such kernel is another thing)."""
+        """Every documented choice of every option is understood (aiter: but this device has none)."""
         call = calls.rmsnorm()
         for p in self.contract.operations()["post", "/v1/ops/{op}"]["parameters"]:
             for value in p["schema"].get("enum", []):
@@ -179,7 +183,7 @@ class Exchanges(unittest.TestCase):
             self.runs(contract, c)
             self.infers(contract, c)
         self.draining(contract)
-        wanted = {(method, path, status) for (method, path), op in contract.operations().items() for status in op["responses"]}
+        wanted = {(*where, status) for where, op in contract.operations().items() for status in op["responses"]}
         self.assertEqual(sorted(wanted - contract.seen), [], "documented, but never seen")
 
     def go(self, contract, c, method, template, path=None, body=None, headers=(), status=200):
@@ -215,14 +219,16 @@ class Exchanges(unittest.TestCase):
             call = make("fp16")
             for body in BODIES:
                 for query in ("", "format=json", "format=json&json=base64", "format=json&outputs=digest", "outputs=none",
-                              "format=json&outputs=none&baseline=naive&iters=3&warmup=1", "dry_run=1", "format=npy", "impl=aiter",
-                              "format=json&impl=naive", "format=json&impl=reference", "nonsense=1", "format=safetensors"):
+                              "format=json&outputs=none&baseline=naive&iters=3&warmup=1", "dry_run=1", "format=npy",
+                              "impl=aiter", "format=json&impl=naive", "format=json&impl=reference", "nonsense=1",
+                              "format=safetensors"):
                     for accept in ([], [("Accept-Encoding", "gzip")]):
                         contract.check("POST", template, send(c, call, body, query=query, headers=accept))
             for form in ("list", "flat", "base64"):
                 validate(json.loads(calls.as_json(call.tensors, call.params, form)[1]), request, "our own request")
         # hints, NaN and infinities in digests, timings of one with a batch
-        contract.check("POST", template, send(c, calls.attention("fp32", shape=(1, 2, 64, 2, 2, 8, 8), causal=True), query="format=json"))
+        contract.check("POST", template, send(c, calls.attention("fp32", shape=(1, 2, 64, 2, 2, 8, 8), causal=True),
+                                              query="format=json"))
         contract.check("POST", template, send(c, calls.rmsnorm(shape=(0, 8)), query="format=json&outputs=digest"))
         for status, path, body, fields in (
                 (404, "/v1/ops/none", b"x", []), (400, "/v1/ops/rmsnorm", b"x", [("Content-Type", "application/json")]),
@@ -255,12 +261,15 @@ class Exchanges(unittest.TestCase):
                         self.go(contract, c, "POST", template, path, body, fields)
                         n = dict(fields).get("Inference-Header-Content-Length")
                         validate(json.loads(body[:int(n) if n else None]), request, "our own request")
-                for options in ({"outputs": "none"}, {"outputs": "digest"}, {"baseline": "naive", "iters": 2}, {"dry_run": True}):
+                for options in ({"outputs": "none"}, {"outputs": "digest"}, {"baseline": "naive", "iters": 2},
+                                {"dry_run": True}):
                     body, fields = t.oip(call.tensors, {**call.params, **options})
                     self.go(contract, c, "POST", template, path, body, fields)
                 self.go(contract, c, "POST", template, path, b"nonsense", status=400)
-                self.go(contract, c, "POST", template, path, *t.oip(call.tensors, {**call.params, "eqs": 1}), status=422)
-                self.go(contract, c, "POST", template, path, *t.oip(call.tensors, {**call.params, "impl": "aiter"}), status=422)
+                self.go(contract, c, "POST", template, path, *t.oip(call.tensors, {**call.params, "eqs": 1}),
+                        status=422)
+                self.go(contract, c, "POST", template, path, *t.oip(call.tensors, {**call.params, "impl": "aiter"}),
+                        status=422)
                 self.go(contract, c, "POST", template, path.replace(call.op, "none"), b"{}", status=404)
 
     def draining(self, contract):
@@ -285,7 +294,8 @@ class Exchanges(unittest.TestCase):
             self.go(contract, asking, "GET", "/v2/health/live")
             self.go(contract, asking, "GET", "/v2/health/ready", status=503)
             for template in ("/v2/models/{op}/ready", "/v2/models/{op}/versions/{version}/ready"):
-                self.go(contract, asking, "GET", template, template.replace("{op}", "rmsnorm").replace("{version}", "1"), status=503)
+                path = template.replace("{op}", "rmsnorm").replace("{version}", "1")
+                self.go(contract, asking, "GET", template, path, status=503)
             r = self.go(contract, asking, "POST", "/v2/repository/index", body=b"")
             self.assertEqual({m["state"] for m in json.loads(r.body.decode())}, {"UNAVAILABLE"})
             r = send(asking, calls.rmsnorm())

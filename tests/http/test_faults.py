@@ -17,7 +17,7 @@ import unittest
 import numpy as np
 
 import aiterd_test as t
-from exchange import RUN, SAFETENSORS, alive, info, problem, quiescent, rms_big, rms_body, rms_check, state_of, until
+from exchange import RUN, SAFETENSORS, alive, info, problem, quiescent, reset, rms_big, rms_body, rms_check, state_of, until
 
 ATTENTION = "/v1/ops/flash_attn_func"
 FAKE = os.path.join(t.BUILD, "tests", "unit", "worker_fake")
@@ -224,6 +224,22 @@ class Time(Faults):
                         until(lambda: info(self.server)["server"]["requests"] == 2, "two requests")
             quiescent(self.server)
         self.assertEqual(device(self.server)["pid"], pid)
+
+    def test_gone_while_waiting(self):
+        """What clients that left were waiting for is not computed: all but the few that the worker holds already."""
+        with t.Server("--loops", "1", *SMALL[2:]) as s:
+            job = Asking(s, ATTENTION, long_job(timeout_ms=3000))
+            busy(s)
+            waiting, body = [s.client() for _ in range(100)], rms_body()
+            for c in waiting:
+                c.send(c.head("POST", RUN, [SAFETENSORS], len(body)) + body)
+            until(lambda: info(s)["server"]["requests"] == 101, "101 requests")
+            for i, c in enumerate(waiting):
+                (reset if i % 2 else t.Client.close)(c)
+            until(lambda: info(s)["server"]["requests"] <= 50, lambda: "they are forgotten: %s" % info(s)["server"], 2)
+            self.assertTrue(job.is_alive(), "only because the device was free again")
+            problem(job.reply(), 504)
+            quiescent(s)
 
     def test_server_limit(self):
         with t.Server("--timeout", "0.3", *SMALL) as s:

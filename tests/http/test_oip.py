@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The Open Inference Protocol as its stock clients speak it: metadata, config, statistics, readiness, inference with JSON
-and binary tensors both ways, compression, versions, and perf_analyzer's sequence of requests with the keys it reads.
+"""The Open Inference Protocol as its stock clients speak it: metadata, config, statistics, readiness, inference with
+JSON and binary tensors both ways, compression, versions, and perf_analyzer's requests with the keys it reads.
 """
 import gzip
 import json
@@ -87,7 +87,8 @@ class Infer(Test):
             for dtype in FLOATS:
                 for binary in (True, False):
                     for out in (True, False, None):
-                        call = make(dtype, **({"eps": 0.25} if make is calls.rmsnorm else {"causal": True, "window_size": [3, 0]}))
+                        params = {"eps": 0.25} if make is calls.rmsnorm else {"causal": True, "window_size": [3, 0]}
+                        call = make(dtype, **params)
                         with self.subTest(call.op, dtype=dtype, binary=binary, out=out):
                             r, reply, arrays = self.infer(call, binary, binary_output=out)
                             call.check(arrays)
@@ -115,7 +116,8 @@ class Infer(Test):
                     with self.subTest(coding=coding, accept=accept, binary=binary):
                         r, _, arrays = self.infer(call, binary, binary_output=out, coding=coding, accept=accept)
                         call.check(arrays)
-                        self.assertEqual(r.get("content-encoding"), {"gzip, deflate": "gzip", "identity": None}.get(accept, accept))
+                        want = {"gzip, deflate": "gzip", "identity": None}.get(accept, accept)
+                        self.assertEqual(r.get("content-encoding"), want)
 
     def test_binary_per_output(self):
         """An output's own binary_data wins over binary_data_output."""
@@ -129,7 +131,8 @@ class Infer(Test):
                         _, reply, arrays = self.infer(call, outputs=named, binary_output=whole)
                         call.check(arrays)
                         told = {o["name"]: "binary_data_size" in o.get("parameters", {}) for o in reply["outputs"]}
-                        want = {"out": bool(whole) if out is None else out, "softmax_lse": bool(whole) if lse is None else lse}
+                        want = {"out": bool(whole) if out is None else out,
+                                "softmax_lse": bool(whole) if lse is None else lse}
                         self.assertEqual(told, want)
 
     def test_outputs(self):
@@ -158,7 +161,8 @@ class Infer(Test):
         body, fields = t.oip(call.tensors, {}, True, None, True)
         n = int(fields[1][1])
         for pad in range(9):
-            r = self.c.request("POST", call.infer, body[:n] + b" " * pad + body[n:], [("Inference-Header-Content-Length", str(n + pad))])
+            r = self.c.request("POST", call.infer, body[:n] + b" " * pad + body[n:],
+                               [("Inference-Header-Content-Length", str(n + pad))])
             call.check(t.oip_parse(r.body, r.get("inference-header-content-length"))[1])
 
     def test_mixed(self):
@@ -178,7 +182,8 @@ class Infer(Test):
         """C++ clients name the header's length even when all inputs are JSON."""
         call = calls.rmsnorm()
         body, fields = t.oip(call.tensors, binary=False)
-        for name in ("Inference-Header-Content-Length", "inference-header-content-length", "INFERENCE-HEADER-CONTENT-LENGTH"):
+        for name in ("Inference-Header-Content-Length", "inference-header-content-length",
+                     "INFERENCE-HEADER-CONTENT-LENGTH"):
             r = self.c.request("POST", call.infer, body, [(name, str(len(body)))])
             call.check(t.oip_parse(r.body)[1])
 
@@ -193,7 +198,8 @@ class Infer(Test):
 
     def test_versions_and_names(self):
         call = calls.rmsnorm()
-        for path in ("/v2/models/rmsnorm/versions/1/infer", "/v2/models/rms%6eorm/infer", "/v2/models/%72%6D%73norm/versions/%31/infer",
+        for path in ("/v2/models/rmsnorm/versions/1/infer", "/v2/models/rms%6eorm/infer",
+                     "/v2/models/%72%6D%73norm/versions/%31/infer",
                      "/v2/models/rmsnorm/infer/"):
             with self.subTest(path):
                 call.check(self.infer(call, path=path)[2])
@@ -205,7 +211,8 @@ class Infer(Test):
             r, _, arrays = self.infer(call, path=call.infer + query)
             call.check(arrays)
             self.assertEqual(json.loads(r.get("aiterd-stats"))["kernel_ms"]["iters"], 1)
-            for path in ("/v2", "/v2/models/rmsnorm", "/v2/models/rmsnorm/config", "/v2/models/stats", "/v2/health/live"):
+            for path in ("/v2", "/v2/models/rmsnorm", "/v2/models/rmsnorm/config", "/v2/models/stats",
+                         "/v2/health/live"):
                 self.get(path + query)
             self.get("/v2/repository/index" + query, "POST")
 
@@ -237,7 +244,8 @@ class Infer(Test):
         reply, arrays = t.oip_parse(r.body)
         self.assertEqual((r.status, reply["model_name"], reply["id"], arrays), (200, "rmsnorm", "7", {}))
         self.assertEqual(json.loads(reply["parameters"]["dry_run"])["outputs"]["out"]["shape"], [2, 3, 40])
-        sent = calls.Call(call.op, {n: t.shuffled(a) for n, a in call.tensors.items()}, {"shuffle": "x,weight"}, call.want, "fp16")
+        sent = calls.Call(call.op, {n: t.shuffled(a) for n, a in call.tensors.items()}, {"shuffle": "x,weight"},
+                          call.want, "fp16")
         call.check(self.infer(sent, coding="gzip")[2])
 
     def test_special_values(self):
@@ -273,7 +281,8 @@ class Management(Test):
         for path in ("/v2", "/v2/"):
             m = self.get(path)
             self.assertEqual(m["name"], "aiterd")
-            self.assertTrue({"binary_tensor_data", "statistics", "model_configuration", "model_repository"} <= set(m["extensions"]))
+            self.assertTrue({"binary_tensor_data", "statistics", "model_configuration",
+                             "model_repository"} <= set(m["extensions"]))
             self.assertIsInstance(m["version"], str)
 
     def test_health(self):
@@ -320,7 +329,8 @@ class Management(Test):
 
     def test_unknown(self):
         for path in ("/v2/models/none", "/v2/models/none/ready", "/v2/models/none/config", "/v2/models/none/stats",
-                     "/v2/models/none/versions/1", "/v2/models/rmsnorm/versions/2", "/v2/models/rmsnorm/versions/2/ready",
+                     "/v2/models/none/versions/1", "/v2/models/rmsnorm/versions/2",
+                     "/v2/models/rmsnorm/versions/2/ready",
                      "/v2/models/rmsnorm/versions/01/config", "/v2/models/none/versions/1/stats", "/v2/models/a%20b"):
             r = self.c.request("GET", path)
             text = oip_error(r, 404, "^Request for unknown model")
@@ -328,11 +338,14 @@ class Management(Test):
         for path in ("/v2/models/none/infer", "/v2/models/none/versions/1/infer", "/v2/models/rmsnorm/versions/3/infer",
                      "/v2/repository/models/none/load", "/v2/repository/models/none/unload"):
             oip_error(self.c.request("POST", path, b"{}" * 1000), 404, "^Request for unknown model")
-        for method, path in (("GET", "/v2/logging"), ("GET", "/v2/trace/setting"), ("GET", "/v2/systemsharedmemory/status"),
-                             ("POST", "/v2/cudasharedmemory/region/r/register"), ("GET", "/v2/models"), ("GET", "/v2/health")):
+        for method, path in (("GET", "/v2/logging"), ("GET", "/v2/trace/setting"),
+                             ("GET", "/v2/systemsharedmemory/status"),
+                             ("POST", "/v2/cudasharedmemory/region/r/register"), ("GET", "/v2/models"),
+                             ("GET", "/v2/health")):
             oip_error(self.c.request(method, path), 404)
         for verb in ("load", "unload"):
-            oip_error(self.c.request("POST", "/v2/repository/models/rmsnorm/" + verb, b'{"parameters":{}}'), 501, "^failed to load")
+            oip_error(self.c.request("POST", "/v2/repository/models/rmsnorm/" + verb, b'{"parameters":{}}'), 501,
+                      "^failed to load")
 
     def test_statistics_count(self):
         """Successes, failures, executions; each with whole numbers."""
@@ -369,7 +382,8 @@ class PerfAnalyzer(Test):
             self.assertTrue(s["version"].isdigit(), s)
             for key in ("inference_count", "execution_count", "last_inference"):
                 self.assertIs(type(s[key]), int)
-            for key in ("success", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"):
+            for key in ("success", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit",
+                        "cache_miss"):
                 for part in ("count", "ns"):
                     self.assertIs(type(s["inference_stats"][key][part]), int, (key, part))
                     self.assertGreaterEqual(s["inference_stats"][key][part], 0)
@@ -388,10 +402,10 @@ class PerfAnalyzer(Test):
                 call = make("fp32")
                 self.assertEqual({x["name"] for x in m["inputs"]}, set(call.tensors))
                 before = self.statistics("/v2/models/stats")[op]
+                params = scalars({n: v for n, v in call.params.items() if n != "return_lse"})
                 for i in range(20):
                     outputs = [{"name": x["name"], "parameters": {"binary_data": True}} for x in m["outputs"]]
-                    body, fields = t.oip(call.tensors, scalars({n: v for n, v in call.params.items() if n != "return_lse"}),
-                                         outputs=outputs, request_id=str(i))
+                    body, fields = t.oip(call.tensors, params, outputs=outputs, request_id=str(i))
                     r = self.c.request("POST", call.infer, body, fields[1:])
                     reply, arrays = t.oip_parse(r.body, r.get("inference-header-content-length"))
                     self.assertEqual(reply["id"], str(i))
@@ -434,10 +448,11 @@ class Compressed(Test):
         body, fields = t.oip(call.tensors, {"causal": False}, binary_output=True)
         for coding, code in (("gzip", gzip.compress), ("deflate", zlib.compress)):
             data = code(body)
-            self.c.send(b"POST /v2/models/flash_attn_func/infer HTTP/1.1\r\ncontent-encoding: %s\r\n"
-                        b"accept-encoding: %s\r\ninference-header-content-length: %s\r\ncontent-length: %d\r\nhost: a:1\r\n"
-                        b"connection: keep-alive\r\nuser-agent: geventhttpclient-2.0\r\n\r\n"
-                        % (coding.encode(), coding.encode(), fields[1][1].encode(), len(data)) + data)
+            head = ("POST /v2/models/flash_attn_func/infer HTTP/1.1", "content-encoding: " + coding,
+                    "accept-encoding: " + coding, "inference-header-content-length: " + fields[1][1],
+                    "content-length: %d" % len(data), "host: a:1", "connection: keep-alive",
+                    "user-agent: geventhttpclient-2.0", "", "")
+            self.c.send("\r\n".join(head).encode() + data)
             r = self.c.response()
             self.assertEqual(r.get("content-encoding"), coding)
             call.check(t.oip_parse(calls.decoded(r), r.get("Inference-Header-Content-Length"))[1])

@@ -222,8 +222,9 @@ class Forms(Test):
         x = ["1", "-0", "0.1", "1e-3", "2.5E+2", "-3.0000000000000001", "16777217", "1e-46", "0.30000001192092896"]
         for dtype in FLOATS:
             want = t.to_float(t.cast(np.array([float(v) for v in x]), dtype)).reshape(3, 3)
-            text = '{"inputs":{"x":{"dtype":"%s","data":[[%s],[%s],[%s]]},"weight":{"dtype":"%s","shape":[3],"data":[1,1,1]}}}' % (
-                dtype, ",".join(x[:3]), " , ".join(x[3:6]), ",\n".join(x[6:]), dtype)
+            rows = ",".join(x[:3]), " , ".join(x[3:6]), ",\n".join(x[6:])
+            text = '{"inputs":{"x":{"dtype":"%s","data":[[%s],[%s],[%s]]},' % (dtype, *rows)
+            text += '"weight":{"dtype":"%s","shape":[3],"data":[1,1,1]}}}' % dtype
             for fields in ("application/json", "Application/JSON ; charset=utf-8"):
                 reply = Reply(self.c.request("POST", "/v1/ops/rmsnorm", text.encode(), [("Content-Type", fields)]))
                 t.assert_close(reply.outputs["out"], t.rmsnorm(want, np.ones(3)), dtype)
@@ -284,7 +285,8 @@ class Options(Test):
                 reply = self.run_(call, query="warmup=%d&iters=%d" % (warmup, iters))
                 call.check(reply.outputs)
                 check_stats(reply, call, warmup, iters)
-        none = {n: "None" for n in ("iters", "warmup", "impl", "baseline", "outputs", "format", "json", "timeout_ms", "flush",
+        none = {n: "None" for n in ("iters", "warmup", "impl", "baseline", "outputs", "format", "json", "timeout_ms",
+                                    "flush",
                                     "dry_run", "device")}
         reply = self.run_(call, params={**call.params, **none})
         self.assertEqual(reply.form, "safetensors")
@@ -322,7 +324,8 @@ class Options(Test):
             self.assertIn(reply.header["device"]["id"], [d["id"] for d in info["devices"]])
         self.run_(call, query="device=None")
         for device in ("nonsense", "cpu:1", "hip:0", "cpu", ""):
-            problem(send(self.c, call, query="device=" + device), 422, "unknown-device", param="device", found=device or None)
+            problem(send(self.c, call, query="device=" + device), 422, "unknown-device", param="device",
+                    found=device or None)
 
     def test_flush(self):
         call = calls.rmsnorm("fp16", shape=(64, 512))
@@ -333,7 +336,8 @@ class Options(Test):
     def test_dry_run(self):
         """What would run, without running it: nothing is counted as finished by the device."""
         def finished():
-            return sum(d["jobs_finished"] for d in json.loads(server.request("GET", "/v1/info").body.decode())["devices"])
+            return sum(d["jobs_finished"] for d in json.loads(server.request("GET",
+                                                                             "/v1/info").body.decode())["devices"])
         before = finished()
         for make in MAKERS:
             call = make("fp16")
