@@ -321,7 +321,8 @@ class Ends(unittest.TestCase):
             until(lambda: info(s)["server"]["requests"] == 1, "the slow reader")
             small = rms_body()
             half.send(half.head("POST", RUN, [SAFETENSORS], len(small)) + small[:100])
-            job = Asking(s, ATTENTION, long_job(timeout_ms=2000))
+            job = Asking(s, ATTENTION, long_job(timeout_ms=2500))
+            busy(s, 3)
             queued = [Asking(s, RUN, rms_body(seed=i)) for i in range(10)]
             until(lambda: info(s)["server"]["requests"] == 13, lambda: "13 requests: %s" % info(s)["server"])
             os.kill(s.pid, signal.SIGTERM)
