@@ -127,26 +127,31 @@ start(struct service *svc, const struct options *o)
 		fatal("%s", e.msg);
 }
 
-/* Until the first worker is up; none ever comes up: 1. */
+/* Until a worker is up and every device has shown whether it starts; -1: one never will, or none does. */
 static int
 wait_for_devices(struct service *svc)
 {
-	struct device_state d;
-	unsigned i, n = supervisor_devices(svc->sup), hopeless;
+	struct device_state d = {.id = ""};
+	unsigned i, n = supervisor_devices(svc->sup), lost = 0, starting;
 
-	while (!service_ready(svc) && terms == 0) {
-		supervisor_run(svc->sup, 1000);
-		for (i = hopeless = 0; i < n; i++) {
+	while (terms == 0 && lost < n) {
+		for (i = lost = starting = 0; i < n; i++) {
 			supervisor_device(svc->sup, i, &d);
-			hopeless += d.state == W_FAILED || d.state == W_LOST;
+			if (d.state == W_FAILED) {
+				log_error("the device %s cannot be started: %s", d.id, d.obituary.msg);
+				return -1;
+			}
+			lost += d.state == W_LOST;
+			starting += d.state == W_STARTING;
 		}
-		if (hopeless == n) {
-			supervisor_device(svc->sup, 0, &d);
-			log_error("no device could be started; %s: %s", d.id, d.obituary.msg);
-			return -1;
-		}
+		if (starting == 0 && service_ready(svc))
+			return 0;
+		supervisor_run(svc->sup, 1000);
 	}
-	return 0;
+	if (terms > 0)
+		return 0;
+	log_error("no device could be started; %s: %s", d.id, d.obituary.msg);
+	return -1;
 }
 
 /* What runs finishes; a second signal or the time limit ends it. Returns the exit status. */
@@ -187,6 +192,9 @@ finish(struct service *svc)
 {
 	int i;
 
+	/* One more signal must not wake a supervisor that is gone. */
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
 	for (i = 0; i < svc->n_loops; i++)
 		loop_stop(svc->loops[i]);
 	for (i = 0; i < svc->n_loops; i++)
@@ -202,7 +210,7 @@ finish(struct service *svc)
 int
 main(int argc, char **argv)
 {
-	struct options opt;
+	static struct options opt; /* loops may still run while the process exits */
 	struct text lines;
 	struct err e = {0};
 	enum options_verdict verdict = options_parse(&opt, argc, argv, &e);
@@ -210,7 +218,8 @@ main(int argc, char **argv)
 
 	if (verdict == OPTIONS_EXIT)
 		return 0;
-	if (verdict == OPTIONS_BAD || setup_log(&opt, &e) == -1) {
+	if (verdict == OPTIONS_BAD || setup_log(&opt, &e) == -1 || listen_check(opt.listen, &e) == -1 ||
+	    supervisor_check(opt.device, &e) == -1) {
 		fprintf(stderr, "aiterd: %s\nTry aiterd --help.\n", e.msg);
 		return 2;
 	}
@@ -223,7 +232,7 @@ main(int argc, char **argv)
 		if (loop_start(service.loops[i], &e) == -1)
 			fatal("%s", e.msg);
 	if (wait_for_devices(&service) == -1) {
-		finish(&service);
+		listen_close(&service); /* clients may have come already: what they asked for ends with the process */
 		text_fini(&lines);
 		return 1;
 	}
@@ -237,6 +246,8 @@ main(int argc, char **argv)
 	status = drain(&service);
 	if (status == 0)
 		finish(&service);
+	else
+		listen_close(&service);
 	log_info("bye");
 	return status;
 }

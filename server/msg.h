@@ -83,6 +83,7 @@ struct msg_job {
 	uint32_t flush;		/* clear the caches before each timed iteration */
 	uint32_t reserved0;
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
+	uint64_t submitted_ns; /* the same clock; link_submit sets it */
 };
 
 struct sample_stats {
@@ -104,7 +105,7 @@ struct msg_done {
 	struct sample_stats baseline;
 	double baseline_max_abs_diff; /* over all floating outputs; NaN when a side has a NaN the other lacks */
 	double upload_ms, download_ms; /* host to device and back; 0 on the cpu, where nothing moves */
-	double wait_ms;		       /* queued in the worker */
+	double wait_ms;		       /* from its submission to its turn */
 	struct memory_stats memory;
 };
 

@@ -225,7 +225,7 @@ options_parse(struct options *o, int argc, char **argv, struct err *e)
 
 	memset(o, 0, sizeof(*o));
 	for (int i = 1; i < argc; i++) {
-		bool help = strcmp(argv[i], "--help") == 0, man = strcmp(argv[i], "--man") == 0;
+		bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0, man = strcmp(argv[i], "--man") == 0;
 
 		if (!help && !man && strcmp(argv[i], "--version") != 0)
 			continue;
@@ -328,7 +328,7 @@ options_help(struct text *t)
 		text_add(t, "\n");
 		options_wrap(t, rows[i].help);
 	}
-	text_add(t, "  --help\n        Print this.\n"
+	text_add(t, "  -h, --help\n        Print this.\n"
 		    "  --version\n        Print the version.\n"
 		    "  --man\n        Print the manual page, in roff.\n");
 }
@@ -378,7 +378,7 @@ static const char man_head[] =
 	"empty variable counts as absent. Sizes are bytes, or a whole number with K, M, G or T (powers of 1024).\n";
 
 static const char man_tail[] =
-	".TP\n.B \\-\\-help\nPrint a summary of the options.\n"
+	".TP\n.BR \\-h \", \" \\-\\-help\nPrint a summary of the options.\n"
 	".TP\n.B \\-\\-version\nPrint the version.\n"
 	".TP\n.B \\-\\-man\nPrint this manual page, in roff.\n"
 	".SH SIGNALS\n"

@@ -24,8 +24,8 @@ struct options {
 
 enum options_verdict { OPTIONS_OK, OPTIONS_EXIT, OPTIONS_BAD };
 
-/* Fill from defaults, environment (AITERD_*), command line (--name VALUE, --name=VALUE). --help, --version and --man
- * print to standard output and give OPTIONS_EXIT; OPTIONS_BAD has *e. */
+/* Fill from defaults, environment (AITERD_*), command line (--name VALUE, --name=VALUE). --help (-h), --version and
+ * --man print to standard output and give OPTIONS_EXIT; OPTIONS_BAD has *e. */
 enum options_verdict options_parse(struct options *o, int argc, char **argv, struct err *e);
 
 /* The values in force, as a JSON object ("max_body": 8589934592, ...), for logs and tests. */

@@ -13,19 +13,19 @@
 #define BYTES_MAX (INT64_C(1) << 62)
 
 static const struct dtype_info infos[DT_COUNT] = {
-	[DT_NONE] = {"none", "", NULL, "", 0, false},
-	[DT_FP32] = {"fp32", "F32", "<f4", "FP32", 4, true},
-	[DT_FP16] = {"fp16", "F16", "<f2", "FP16", 2, true},
-	[DT_BF16] = {"bf16", "BF16", "<V2", "BF16", 2, true},
-	[DT_FP64] = {"fp64", "F64", "<f8", "FP64", 8, true},
-	[DT_INT8] = {"int8", "I8", "|i1", "INT8", 1, false},
-	[DT_UINT8] = {"uint8", "U8", "|u1", "UINT8", 1, false},
-	[DT_INT32] = {"int32", "I32", "<i4", "INT32", 4, false},
-	[DT_INT64] = {"int64", "I64", "<i8", "INT64", 8, false},
-	[DT_BOOL] = {"bool", "BOOL", "|b1", "BOOL", 1, false},
-	[DT_FP8_E4M3] = {"fp8_e4m3", "F8_E4M3", "|V1", "FP8_E4M3", 1, true},
-	[DT_FP8_E4M3FNUZ] = {"fp8_e4m3fnuz", "F8_E4M3FNUZ", "|V1", "FP8_E4M3FNUZ", 1, true},
-	[DT_FP8_E5M2] = {"fp8_e5m2", "F8_E5M2", "|V1", "FP8_E5M2", 1, true},
+	[DT_NONE] = {"none", "", "", NULL, "", 0, false},
+	[DT_FP32] = {"fp32", "float32", "F32", "<f4", "FP32", 4, true},
+	[DT_FP16] = {"fp16", "float16", "F16", "<f2", "FP16", 2, true},
+	[DT_BF16] = {"bf16", "bfloat16", "BF16", "<V2", "BF16", 2, true},
+	[DT_FP64] = {"fp64", "float64", "F64", "<f8", "FP64", 8, true},
+	[DT_INT8] = {"int8", "int8", "I8", "|i1", "INT8", 1, false},
+	[DT_UINT8] = {"uint8", "uint8", "U8", "|u1", "UINT8", 1, false},
+	[DT_INT32] = {"int32", "int32", "I32", "<i4", "INT32", 4, false},
+	[DT_INT64] = {"int64", "int64", "I64", "<i8", "INT64", 8, false},
+	[DT_BOOL] = {"bool", "bool", "BOOL", "|b1", "BOOL", 1, false},
+	[DT_FP8_E4M3] = {"fp8_e4m3", "float8_e4m3fn", "F8_E4M3", "|V1", "FP8_E4M3", 1, true},
+	[DT_FP8_E4M3FNUZ] = {"fp8_e4m3fnuz", "float8_e4m3fnuz", "F8_E4M3FNUZ", "|V1", "FP8_E4M3FNUZ", 1, true},
+	[DT_FP8_E5M2] = {"fp8_e5m2", "float8_e5m2", "F8_E5M2", "|V1", "FP8_E5M2", 1, true},
 };
 
 const struct dtype_info *
@@ -46,7 +46,7 @@ enum dtype
 dtype_find(const char *name, size_t len)
 {
 	for (unsigned i = DT_NONE + 1; i < DT_COUNT; i++)
-		if (same(infos[i].name, name, len))
+		if (same(infos[i].name, name, len) || same(infos[i].python, name, len))
 			return (enum dtype)i;
 	return DT_NONE;
 }

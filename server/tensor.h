@@ -35,6 +35,7 @@ enum dtype {
 
 struct dtype_info {
 	const char *name;	 /* ours: "fp16" */
+	const char *python;	 /* what numpy and torch call it: "float16" */
 	const char *safetensors; /* "F16" */
 	const char *npy;	 /* "<f2"; NULL: numpy has no such type ("<V2" for bf16, "|V1" for fp8) */
 	const char *oip;	 /* "FP16" */
@@ -55,7 +56,7 @@ struct tensor {
 
 const struct dtype_info *dtype_info(enum dtype dt);
 
-/* Names as in the wire contract's table; DT_NONE if unknown. `_safetensors`, `_oip`: their spellings. */
+/* By our name or numpy's and torch's; DT_NONE if unknown. `_safetensors`, `_oip`: their spellings. */
 enum dtype dtype_find(const char *name, size_t len);
 enum dtype dtype_find_safetensors(const char *name, size_t len);
 enum dtype dtype_find_oip(const char *name, size_t len);

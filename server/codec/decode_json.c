@@ -227,9 +227,9 @@ read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uin
 			return -1;
 	} else {
 		rank = data_item ? json_nesting(*span, shape) : -1;
-		if (rank < 2)
+		if (rank < 0)
 			return err_input(e, ERR_MALFORMED_BODY, name, "no shape", "shape",
-					 "input %s: its shape is missing; only nested lists tell it themselves", name);
+					 "input %s: its shape is missing; only a list of data tells it itself", name);
 	}
 	it = intake_tensor(in, item->string, strlen(item->string), dt, rank, shape, e);
 	if (!it)

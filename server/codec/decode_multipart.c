@@ -23,6 +23,7 @@
 #define IGNORED_MAX 65536 /* preamble, epilogue */
 #define PADDING_MAX 64	  /* blanks after a boundary */
 #define SNIFF 10	  /* bytes of content that tell what a part is */
+#define LOOK_MAX (64 << 20) /* of a file's data, for the delimiter that ended it too early */
 #define CHUNK 4096	  /* bytes added to the buffer between two searches */
 #define CRLF 2		  /* see begin_search */
 
@@ -51,6 +52,7 @@ struct multipart {
 	struct multipart_head head; /* of the current part */
 	char shown[65];		    /* its name for messages */
 	struct decoder *file;	    /* IN_FILE: the part's decoder */
+	int first;		    /* the intake's tensors from here on are the file's */
 	struct multipart_jsons jsons;
 };
 
@@ -163,12 +165,24 @@ is_safetensors(const unsigned char *p, size_t n)
 static int
 not_a_file(const struct multipart *m, const unsigned char *p, size_t n, struct err *e)
 {
-	const char *what = "neither numpy's nor safetensors' begin";
+	const char *what = "neither numpy's nor safetensors' begin", *packed = NULL;
 
+	if (n >= 2 && memcmp(p, "\x1f\x8b", 2) == 0)
+		packed = "gzip";
+	else if (n >= 4 && memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0)
+		packed = "zstd";
+	if (packed)
+		return err_input(e, ERR_MALFORMED_BODY, m->shown, packed, "a .npy or .safetensors file, or a JSON object",
+				 "the part '%s' looks like %s: parts are not decompressed one by one; send the file as it is, "
+				 "or compress the whole body and say so in Content-Encoding: %s",
+				 m->shown, packed, packed);
+	if (n >= 2 && memcmp(p, "PK", 2) == 0)
+		return err_input(e, ERR_MALFORMED_BODY, m->shown, "a ZIP archive", ".npy files, a part each",
+				 "the part '%s' looks like a ZIP archive: .npz and .pt files are not read; send each array "
+				 "as a .npy file (numpy.save) in a part of its own",
+				 m->shown);
 	if (n == 0)
 		what = "nothing: the file is empty";
-	else if (n >= 4 && memcmp(p, "PK\3\4", 4) == 0)
-		what = "a ZIP archive (.npz, .pt)";
 	else if (m->head.safetensors)
 		what = "a file too short for safetensors";
 	return err_input(
@@ -250,6 +264,7 @@ decide(struct multipart *m, struct err *e)
 {
 	const unsigned char *p = m->buf + m->start;
 
+	m->first = m->d.in->n_tensors;
 	if (memcmp(p, "\x93NUMPY", 6) == 0) {
 		m->file = decoder_npy_new(m->d.in, m->head.name);
 	} else if (m->head.safetensors || is_safetensors(p, SNIFF)) {
@@ -388,12 +403,61 @@ in_json(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
 	return (ptrdiff_t)used;
 }
 
+static bool
+cut_short(const struct multipart *m, const struct intake_tensor *it, uint64_t bytes, struct err *e)
+{
+	char found[40], wanted[40];
+
+	snprintf(found, sizeof(found), "%llu bytes of data", (unsigned long long)bytes);
+	snprintf(wanted, sizeof(wanted), "%llu bytes of data", (unsigned long long)it->t.bytes);
+	err_input(e, ERR_MALFORMED_BODY, it->name, found, wanted,
+		  "the file in the part '%s' is cut short: it has %s for '%s', its header tells of %s", m->shown, found,
+		  it->name, wanted);
+	return true;
+}
+
+/*
+ * A file that is shorter than its header says takes what follows it for data, the delimiter first. Fills e when that is
+ * found, which it is not across two tensors, nor far inside a large one. `next` is the byte behind the data, or NULL.
+ */
+static bool
+was_cut(const struct multipart *m, const unsigned char *next, struct err *e)
+{
+	const struct intake *in = m->d.in;
+	const struct intake_tensor *it = &in->tensors[m->first];
+	uint64_t left = LOOK_MAX, have, want = m->file ? m->file->ops->want(m->file) : 0;
+	bool alone = m->first == in->n_tensors - 1;
+
+	for (int i = m->first; i < in->n_tensors && left > 0; i++) {
+		it = &in->tensors[i];
+		have = it->t.bytes;
+		if (!it->arrived) /* how much of it there is, is known if it is the file's only one */
+			have = alone && want <= have ? have - want : 0;
+		have = have < left ? have : left;
+		left -= have;
+		const unsigned char *data = it->t.data;
+		const unsigned char *hit = have > 0 ? memmem(data, (size_t)have, m->delimiter, m->delimiter_len) : NULL;
+		if (hit)
+			return cut_short(m, it, (uint64_t)(hit - data), e);
+	}
+	/* Its begin may be the last of the data. */
+	for (size_t k = m->delimiter_len - 1; next && alone && k > 0; k--)
+		if (k <= it->t.bytes && *next == (unsigned char)m->delimiter[k] &&
+		    memcmp((const char *)it->t.data + it->t.bytes - k, m->delimiter, k) == 0)
+			return cut_short(m, it, it->t.bytes - k, e);
+	return false;
+}
+
 static ptrdiff_t
 after_file(struct multipart *m, const unsigned char *p, struct err *e)
 {
-	if (*p != (unsigned char)m->delimiter[m->len])
-		return err_input(e, ERR_MALFORMED_BODY, m->shown, "more", "the boundary",
-				 "the file in the part '%s' goes on after the data its header tells of", m->shown);
+	if (*p != (unsigned char)m->delimiter[m->len]) {
+		if (!was_cut(m, m->len == 0 ? p : NULL, e))
+			err_input(e, ERR_MALFORMED_BODY, m->shown, "no boundary behind the data", "the boundary",
+				  "the file in the part '%s' goes on after the data its header tells of, or was cut short",
+				  m->shown);
+		return -1;
+	}
 	if (++m->len == m->delimiter_len)
 		end_part(m);
 	return 1;
@@ -466,6 +530,8 @@ multipart_finish(struct decoder *d, struct err *e)
 {
 	struct multipart *m = (struct multipart *)d;
 
+	if ((m->state == IN_FILE || m->state == AFTER_FILE) && was_cut(m, NULL, e))
+		return -1;
 	if (m->state == IN_FILE)
 		return m->file->ops->finish(m->file, e);
 	if (m->state == IN_PREAMBLE)

@@ -312,6 +312,8 @@ encode_oip_body(const struct encode_job *job, struct mem *mem, struct body *b, s
 			len += f.lists[i].piece.n;
 		for (; len % 8 != 0; len++)
 			text_add(t, " ");
+	} else {
+		text_add(t, "\n");
 	}
 	if (finish_frame(&f, b, e) < 0)
 		return -1;

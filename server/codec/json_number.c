@@ -302,7 +302,7 @@ json_numbers(struct json_span span, struct tensor *t, const char *name, struct e
 	if (f.n != f.room) {
 		char found[48];
 
-		snprintf(found, sizeof(found), "has %" PRId64 " elements", f.n);
+		snprintf(found, sizeof(found), "has %" PRId64 " element%s", f.n, f.n == 1 ? "" : "s");
 		return bad_shape(&f, found);
 	}
 	return 0;

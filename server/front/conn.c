@@ -23,6 +23,7 @@
 
 #define LINGER_NS 2000000000u
 #define RATE_GRACE_NS 10000000000u
+#define DRAIN_READS 16 /* of a refused client, before other connections get their turn */
 
 static _Atomic(struct conn *) * table;
 static size_t table_size;
@@ -162,6 +163,9 @@ head_accept(struct conn *c, char *head)
 	c->target[h->target_len] = '\0';
 	for (i = 0; i < h->n_framing; i++)
 		head[h->framing[i]] = '~';
+	/* libmicrohttpd would make a list of the query's parts, and gets stuck where that is too long. */
+	if (h->path + h->path_len < h->target + h->target_len)
+		head[h->path + h->path_len] = '~';
 	c->state = CONN_GIVEN;
 	c->given = 0;
 	c->scanned = 0;
@@ -188,7 +192,7 @@ head_refuse(struct conn *c, const struct err *e)
 	struct text t;
 
 	text_init(&t, 64 * 1024);
-	problem_raw(&t, c->loop->svc, e, NULL, false);
+	problem_raw(&t, c->loop->svc, e, NULL);
 	log_debug("refused a request head: %s", e->msg);
 	conn_refuse(c, t.p, t.len, NULL);
 	text_fini(&t);
@@ -283,11 +287,13 @@ ssize_t
 conn_drain(struct conn *c)
 {
 	ssize_t n;
+	int i;
 
 	c->start = c->len = 0;
-	while ((n = conn_read(c, c->loop->scratch, LOOP_SCRATCH)) > 0)
-		;
-	return n;
+	for (i = 0; i < DRAIN_READS; i++)
+		if ((n = conn_read(c, c->loop->scratch, LOOP_SCRATCH)) <= 0)
+			return n;
+	return would_block();
 }
 
 /* libmicrohttpd's recv: see the top of this file. */
@@ -380,14 +386,21 @@ static void
 sweep_body(struct conn *c, uint64_t now)
 {
 	uint64_t rate = c->loop->svc->opt->min_body_rate, elapsed = now - c->body_ns;
+	double idle = c->loop->svc->opt->idle_timeout;
 	struct err e = {0};
 
+	if (now >= c->moved_ns && (double)(now - c->moved_ns) > idle * 1e9) {
+		err_set(&e, ERR_REQUEST_TIMEOUT, "nothing of the body arrived for %g s, after %llu bytes", idle,
+			(unsigned long long)c->body_bytes);
+		goto refuse;
+	}
 	if (now < c->body_ns || elapsed < RATE_GRACE_NS || rate == 0 ||
 	    (double)c->body_bytes >= (double)rate * (double)elapsed / 1e9)
 		return;
 	err_set(&e, ERR_REQUEST_TIMEOUT,
 		"the body arrived too slowly: %llu bytes in %.1f s, at least %llu bytes/s are wanted",
 		(unsigned long long)c->body_bytes, (double)elapsed / 1e9, (unsigned long long)rate);
+refuse:
 	request_body_error(c->req, &e);
 	request_refuse(c->req);
 }

@@ -31,7 +31,6 @@ struct conn {
 	int fd;
 	enum conn_state state;
 	bool watched;
-	bool eof; /* the client has closed its side */
 
 	char *buf; /* bytes received and not used yet: [start, len) */
 	size_t start, len, cap;
@@ -48,6 +47,7 @@ struct conn {
 	uint64_t body_left;	/* with Content-Length */
 	uint64_t body_bytes;	/* received of this body, framing not counted */
 	uint64_t body_ns;	/* when its reading began */
+	uint64_t moved_ns;	/* when something of it came last */
 	bool continue_owed;	/* the client waits for 100 Continue */
 	bool discard;		/* the request has failed: the rest of the body is only drained */
 	uint64_t discarded;
@@ -68,9 +68,9 @@ bool conn_has_body(const struct conn *c);
  * request_body_end() (request.h), perhaps before returning. */
 void conn_body_start(struct conn *c, struct request *req);
 
-/* The request failed before its body was read: can the rest be drained cheaply, so that the connection lives on?
- * If so, request_body_end() follows. If not (large, or the client waits for 100 Continue), false: the
- * caller refuses. */
+/* The body is not wanted, because the request has failed or takes none: can it be drained cheaply, so that the
+ * connection lives on? If so, request_body_end() follows. If not (large, or the client of a failed request waits for
+ * 100 Continue), false: the caller refuses. */
 bool conn_body_discard(struct conn *c, struct request *req);
 
 /* Send this whole reply (head and body as text) from here, stop sending, drop what still comes for a while;

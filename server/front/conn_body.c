@@ -16,7 +16,7 @@
 
 #define DRAIN_MAX (1024 * 1024) /* of a failed request's body, before the connection is given up instead */
 #define RECV_MAX (4 * 1024 * 1024)
-#define TURN_MAX (16 * 1024 * 1024) /* bytes of one body before other connections get their turn */
+#define TURN_MAX (16 * 1024 * 1024) /* bytes of one body, received and inflated, before other connections' turn */
 #define WINDOW_MIN (16 * 1024)	    /* smaller windows are not worth a system call of their own */
 
 bool
@@ -32,6 +32,7 @@ static enum pump
 body_feed(struct conn *c, const unsigned char *p, size_t n)
 {
 	c->body_bytes += n;
+	c->moved_ns = c->loop->now_ns;
 	if (!c->discard) {
 		if (request_body_feed(c->req, p, n) == 0)
 			return PUMP_WAIT;
@@ -49,6 +50,7 @@ static enum pump
 body_advance(struct conn *c, size_t n)
 {
 	c->body_bytes += n;
+	c->moved_ns = c->loop->now_ns;
 	if (request_body_advance(c->req, n) == 0)
 		return PUMP_WAIT;
 	c->discard = true;
@@ -103,11 +105,18 @@ least(uint64_t a, uint64_t b)
 	return (size_t)(a < b ? a : b);
 }
 
+/* Bytes received and inflated so far: what the body has cost the loop. */
+static uint64_t
+body_work(const struct conn *c)
+{
+	return c->body_bytes + request_body_inflated(c->req);
+}
+
 static enum pump
 pump(struct conn *c)
 {
 	unsigned char *scratch = c->loop->scratch, *dst;
-	uint64_t turn = 0, left;
+	uint64_t begun = body_work(c), left;
 	size_t n, w;
 	ssize_t got;
 	enum pump r;
@@ -127,7 +136,7 @@ pump(struct conn *c)
 				return r;
 			continue;
 		}
-		if (turn >= TURN_MAX)
+		if (body_work(c) - begun >= TURN_MAX)
 			return PUMP_WAIT;
 		left = c->head.chunked ? http_chunked_window(&c->chunked) : c->body_left;
 		w = c->discard || left == 0 ? 0 : request_body_window(c->req, &dst);
@@ -153,7 +162,6 @@ pump(struct conn *c)
 		}
 		if (r != PUMP_WAIT)
 			return r;
-		turn += (uint64_t)got;
 		if ((size_t)got < n && !body_ended(c)) /* drained: let epoll say when there is more */
 			return PUMP_WAIT;
 	}
@@ -217,7 +225,7 @@ conn_body_start(struct conn *c, struct request *req)
 	assert(c->state == CONN_GIVEN);
 	c->req = req;
 	c->state = CONN_BODY;
-	c->body_ns = clock_ns();
+	c->body_ns = c->moved_ns = clock_ns();
 	if (c->continue_owed && conn_has_body(c) && c->start == c->len &&
 	    send(c->fd, go_on, sizeof(go_on) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) == -1)
 		log_debug("100 Continue could not be sent: %s", strerror(errno));
@@ -228,12 +236,14 @@ conn_body_start(struct conn *c, struct request *req)
 bool
 conn_body_discard(struct conn *c, struct request *req)
 {
-	if (c->continue_owed && c->start == c->len)
+	bool failed = req->err.code != ERR_NONE;
+
+	if (failed && c->continue_owed && c->start == c->len)
 		return false;
 	if (!c->head.chunked && c->body_left > DRAIN_MAX)
 		return false;
 	c->discard = true;
-	c->continue_owed = false;
+	c->continue_owed = c->continue_owed && !failed;
 	conn_body_start(c, req);
 	return true;
 }

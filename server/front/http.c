@@ -19,6 +19,7 @@
 #include "front/problem.h"
 #include "front/request.h"
 #include "log.h"
+#include "text.h"
 
 #define COPY_MAX (32 * 1024) /* replies up to this size leave as one block together with their head */
 
@@ -288,6 +289,7 @@ http_header(const struct request *req, const char *name)
 struct header_count {
 	const char *name;
 	int n;
+	struct text *joined; /* NULL: only count */
 };
 
 static enum MHD_Result
@@ -296,18 +298,34 @@ count_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *v
 	struct header_count *c = cls;
 
 	(void)kind;
-	(void)value;
-	c->n += strcasecmp(name, c->name) == 0;
+	if (strcasecmp(name, c->name) != 0)
+		return MHD_YES;
+	if (c->joined != NULL) {
+		text_add(c->joined, c->n > 0 ? ", " : "");
+		text_add(c->joined, value != NULL ? value : "");
+	}
+	c->n++;
 	return MHD_YES;
 }
 
 int
 http_header_count(const struct request *req, const char *name)
 {
-	struct header_count c = {.name = name, .n = 0};
+	struct header_count c = {.name = name};
 
 	MHD_get_connection_values(req->mhd, MHD_HEADER_KIND, count_header, &c);
 	return c.n;
+}
+
+const char *
+http_header_list(const struct request *req, const char *name, struct text *joined)
+{
+	struct header_count c = {.name = name, .joined = joined};
+
+	if (http_header_count(req, name) < 2)
+		return http_header(req, name);
+	MHD_get_connection_values(req->mhd, MHD_HEADER_KIND, count_header, &c);
+	return joined->failed ? NULL : joined->p;
 }
 
 void

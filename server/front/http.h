@@ -13,6 +13,7 @@
 struct http;
 struct loop;
 struct request;
+struct text;
 
 struct http *http_new(struct loop *l, struct err *e);
 void http_free(struct http **h); /* no request may be waiting */
@@ -27,6 +28,8 @@ int http_timeout_ms(const struct http *h);
 
 /* NULL when the field is not there. */
 const char *http_header(const struct request *req, const char *name);
+/* The same for a list field, which may be spread over several lines: then they are joined in *joined. */
+const char *http_header_list(const struct request *req, const char *name, struct text *joined);
 /* How often it is there. */
 int http_header_count(const struct request *req, const char *name);
 /* The request, suspended until now, has its reply (or is gone): libmicrohttpd is to ask for it. */

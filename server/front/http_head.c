@@ -16,7 +16,7 @@
 
 /* Which of the fields that matter here were seen. */
 struct seen {
-	bool host, length, transfer, expect, close, keep;
+	bool host, length, transfer, expect, cookie, close, keep;
 };
 
 struct span {
@@ -303,6 +303,16 @@ expect_field(struct span v, struct seen *seen, struct http_head *h, struct err *
 	return 0;
 }
 
+/* Of no use here, but to be hidden: of one that is too long for it libmicrohttpd complains twice, in two replies. */
+static int
+cookie_field(struct seen *seen, struct err *e)
+{
+	if (seen->cookie) /* RFC 6265 5.4 */
+		return bad(e, "Cookie", "two", "one Cookie", "Cookie is there twice");
+	seen->cookie = true;
+	return 0;
+}
+
 static int
 host_field(struct span v, struct seen *seen, struct err *e)
 {
@@ -335,6 +345,10 @@ one_field(size_t at, struct span name, struct span value, struct seen *seen, str
 		}
 		return 0;
 	case 6:
+		if (same(name.p, 6, "cookie")) {
+			rc = cookie_field(seen, e);
+			break;
+		}
 		if (!same(name.p, 6, "expect"))
 			return 0;
 		rc = expect_field(value, seen, h, e);

@@ -32,7 +32,8 @@ struct http_head {
 	bool keep_alive;	/* by version and Connection */
 	uint32_t fields;
 	/* Offsets of the first bytes of the names of the framing fields (Content-Length, Transfer-Encoding, Expect),
-	 * which the caller hides from libmicrohttpd because it reads the body itself. At most one of each. */
+	 * which the caller hides from libmicrohttpd because it reads the body itself, and of Cookie. At most one of
+	 * each. */
 	int n_framing;
 	size_t framing[8];
 };

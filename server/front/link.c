@@ -264,6 +264,7 @@ void
 link_submit(struct link *l, struct link_job *j)
 {
 	j->msg.m = (struct msg){.type = MSG_JOB, .length = sizeof(j->msg), .id = ++l->last_id};
+	j->msg.submitted_ns = clock_ns();
 	j->state = J_WAITING;
 	j->tries = 0;
 	j->cancel_ns = 0;

@@ -23,6 +23,7 @@
 #endif
 
 #define BACKLOG 4096
+#define HOST_MAX 256
 
 static void
 announce(struct service *svc, struct text *lines, const char *url)
@@ -85,18 +86,52 @@ port_good(const char *s)
 }
 
 static int
+bad_spec(const char *spec, struct err *e)
+{
+	char found[100];
+
+	text_clip(found, sizeof(found), spec, strlen(spec));
+	return err_param(e, ERR_INVALID_PARAMETER, "--listen", found, "HOST:PORT, [IPv6]:PORT, *:PORT or unix:PATH",
+			 "--listen: found '%s', wanted HOST:PORT, [IPv6]:PORT, *:PORT (PORT from 0 to 65535) or unix:PATH "
+			 "(a path of 1 to %zu bytes)",
+			 found, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+}
+
+static int
+check_spec(const char *spec, struct err *e)
+{
+	const char *colon = strrchr(spec, ':');
+	size_t n;
+
+	if (strncmp(spec, "unix:", 5) == 0) {
+		n = strlen(spec + 5);
+		return n > 0 && n < sizeof(((struct sockaddr_un *)NULL)->sun_path) ? 0 : bad_spec(spec, e);
+	}
+	return colon != NULL && (size_t)(colon - spec) < HOST_MAX && port_good(colon + 1) ? 0 : bad_spec(spec, e);
+}
+
+int
+listen_check(const char *list, struct err *e)
+{
+	char *copy = xstrdup(list), *p, *spec, *save = NULL;
+	int r = 0, n = 0;
+
+	for (p = copy; r == 0 && (spec = strtok_r(p, ",", &save)) != NULL; p = NULL, n++)
+		r = check_spec(spec, e);
+	free(copy);
+	return r == 0 && n == 0 ? bad_spec(list, e) : r;
+}
+
+static int
 open_tcp(struct service *svc, const char *spec, struct text *lines, struct err *e)
 {
 	struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list = NULL, *ai;
-	char host[256], shown[INET6_ADDRSTRLEN], url[ADDRESS_MAX];
+	char host[HOST_MAX], shown[INET6_ADDRSTRLEN], url[ADDRESS_MAX];
 	const char *colon = strrchr(spec, ':'), *name = host;
 	struct sockaddr_storage addr;
 	size_t n;
 	int i, r, fd, port = 0;
 
-	if (colon == NULL || (size_t)(colon - spec) >= sizeof(host) || !port_good(colon + 1))
-		return err_param(e, ERR_INVALID_PARAMETER, "listen", spec, "HOST:PORT, [IPv6]:PORT, *:PORT or unix:PATH",
-				 "--listen %s: give HOST:PORT, [IPv6]:PORT, *:PORT (PORT from 0 to 65535) or unix:PATH", spec);
 	n = (size_t)(colon - spec);
 	memcpy(host, spec, n);
 	host[n] = '\0';
@@ -169,9 +204,6 @@ open_unix(struct service *svc, const char *path, struct text *lines, struct err 
 	struct stat st;
 	int fd;
 
-	if (path[0] == '\0' || strlen(path) >= sizeof(addr.sun_path))
-		return err_param(e, ERR_INVALID_PARAMETER, "listen", path, "a path of at most 107 bytes",
-				 "--listen unix:%s: give a path of 1 to %zu bytes", path, sizeof(addr.sun_path) - 1);
 	memcpy(addr.sun_path, path, strlen(path) + 1);
 	if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) == -1)
 		return err_set(e, ERR_INTERNAL, "socket: %s", strerror(errno));
@@ -225,10 +257,10 @@ listen_open(struct service *svc, struct text *lines, struct err *e)
 #endif
 	copy = xstrdup(svc->opt->listen);
 	for (p = copy; r == 0 && (spec = strtok_r(p, ",", &save)) != NULL; p = NULL)
-		r = strncmp(spec, "unix:", 5) == 0 ? open_unix(svc, spec + 5, lines, e) : open_tcp(svc, spec, lines, e);
+		r = check_spec(spec, e) == -1		 ? -1
+		    : strncmp(spec, "unix:", 5) == 0 ? open_unix(svc, spec + 5, lines, e)
+						     : open_tcp(svc, spec, lines, e);
 	free(copy);
-	if (r == 0 && svc->address[0] == '\0')
-		return err_set(e, ERR_INVALID_PARAMETER, "--listen names no address");
 	return r;
 }
 

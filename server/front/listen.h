@@ -5,6 +5,8 @@
 #include "err.h"
 #include "front/service.h"
 
+/* Does --listen make sense as it is written? */
+int listen_check(const char *list, struct err *e);
 /*
  * Open what --listen names (or take what systemd passes) and give every loop its socket: TCP addresses once per loop
  * with SO_REUSEPORT, so that the kernel spreads connections; Unix and inherited sockets shared. Prints nothing; fills

@@ -379,6 +379,7 @@ loop_main(void *arg)
 			if (l->links[d].dirty)
 				link_settle(&l->links[d]);
 	}
+	wake_ready(&l->wake_source, 0); /* what came with the order to stop owns memory and sockets */
 	stop_listening(l);
 	conn_abandon_all(l);
 	http_run(l->http);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "front/request.h"
 
 void
 problem_body(struct text *t, const struct err *e, const char *op, const char *request_id, bool oip)
@@ -99,24 +100,29 @@ problem_retry_after(const struct err *e)
 }
 
 void
-problem_raw(struct text *t, struct service *svc, const struct err *e, const char *request_id, bool oip)
+problem_raw(struct text *t, struct service *svc, const struct err *e, const struct request *req)
 {
 	int status = err_info(e->code)->status;
+	bool oip = req != NULL && req->oip;
+	const char *request_id;
 	char fresh[17];
 	struct text body;
 
-	if (request_id == NULL) {
+	if (req == NULL)
 		problem_request_id(svc, fresh);
-		request_id = fresh;
-	}
+	request_id = req != NULL ? req->id : fresh;
 	text_init(&body, 16 * 1024);
-	problem_body(&body, e, NULL, request_id, oip);
+	problem_body(&body, e, req != NULL && req->op != NULL ? req->op->name : NULL, request_id, oip);
+	text_add(&body, "\n");
 	text_addf(t, "HTTP/1.1 %d %s\r\nContent-Type: application/%s\r\nContent-Length: %zu\r\n", status,
 		  problem_reason(status), oip ? "json" : "problem+json", body.len);
 	if (problem_retry_after(e) > 0)
 		text_addf(t, "Retry-After: %u\r\n", problem_retry_after(e));
+	if (req != NULL && req->reply.allow != NULL)
+		text_addf(t, "Allow: %s\r\n", req->reply.allow);
 	text_addf(t, "X-Request-Id: %s\r\nConnection: close\r\n\r\n", request_id);
-	text_addn(t, body.p, body.len);
+	if (req == NULL || !req->head_only)
+		text_addn(t, body.p, body.len);
 	text_fini(&body);
 }
 

@@ -169,13 +169,8 @@ request_begin(struct request *req)
 enum request_turn
 request_turn(struct request *req)
 {
-	bool first = !req->suspended && !req->ready;
-
-	if (first) {
-		req->in_handler = true;
+	if (!req->suspended && !req->ready) /* the first one */
 		request_begin(req);
-		req->in_handler = false;
-	}
 	if (req->gone)
 		return TURN_GONE;
 	return req->ready ? TURN_REPLY : TURN_WAIT;
@@ -237,7 +232,6 @@ request_body_feed(struct request *req, const unsigned char *p, size_t n)
 
 	if (req->err.code != ERR_NONE)
 		return -1;
-	run->bytes_in += n;
 	return inflater_feed(run->inflater, p, n, &req->err);
 }
 
@@ -250,8 +244,19 @@ request_body_window(struct request *req, unsigned char **dst)
 int
 request_body_advance(struct request *req, size_t n)
 {
-	req->run->bytes_in += n;
 	return inflater_advance(req->run->inflater, n, &req->err);
+}
+
+uint64_t
+request_body_inflated(const struct request *req)
+{
+	const struct compute_request *run = req->run;
+	uint64_t in, out;
+
+	if (run == NULL || run->inflater == NULL || run->coding == CODING_IDENTITY)
+		return 0;
+	inflater_counts(run->inflater, &in, &out);
+	return out;
 }
 
 void
@@ -274,7 +279,7 @@ request_refuse(struct request *req)
 	if (req->err.code == ERR_NONE)
 		err_set(&req->err, ERR_TOO_LARGE, "%s takes no body of this size", req->conn->target);
 	text_init(&t, 64 * 1024);
-	problem_raw(&t, req->loop->svc, &req->err, req->id, req->oip);
+	problem_raw(&t, req->loop->svc, &req->err, req);
 	req->reply.status = err_info(req->err.code)->status;
 	conn_refuse(req->conn, t.p, t.len, req);
 	text_fini(&t);
@@ -309,6 +314,9 @@ request_overdue(struct request *req, uint64_t now_ns)
 	req->refs++;
 	err_param(&req->err, ERR_DEADLINE_EXCEEDED, "timeout_ms", NULL, NULL,
 		  "the time was up before the device was free");
+	req->t[T_DONE] = now_ns;
+	run->done.err = req->err;
+	request_count(req);
 	request_reply_error(req);
 }
 
@@ -319,6 +327,8 @@ request_reply_text(struct request *req, int status, const char *content_type, st
 {
 	struct body *b = &req->reply.body;
 
+	if (t->len > 0 && t->p[t->len - 1] != '\n') /* a shell's prompt stands on its own line then */
+		text_add(t, "\n");
 	body_fini(b);
 	memset(b, 0, sizeof(*b));
 	b->oip_header_len = -1;

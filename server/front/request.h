@@ -47,7 +47,7 @@ struct reply {
 	uint32_t retry_after_s;
 	bool close;
 	char *stats;		 /* one line of JSON, or NULL */
-	char timing[320];	 /* Server-Timing, or "" */
+	char timing[400];	 /* Server-Timing, or "" */
 };
 
 /* The compute part; made only for requests that run an operator. */
@@ -65,7 +65,7 @@ struct compute_request {
 	bool orphaned; /* answered while the device still has the job: the job holds a reference */
 	struct text hints;		     /* a JSON list */
 	struct text stats_head, stats_tail; /* see make_stats() */
-	uint64_t bytes_in, bytes_decoded;
+	uint64_t reserve_ns; /* what making fresh memory took, before the body and for the outputs */
 };
 
 struct request {
@@ -79,7 +79,6 @@ struct request {
 	uint32_t op_index;
 	bool oip;
 	bool head_only;	 /* HEAD */
-	bool in_handler; /* libmicrohttpd's handler is running: nothing is suspended yet */
 	bool suspended, ready, gone;
 	int refs;	 /* libmicrohttpd's request, and the response that points into our memory */
 	enum form form;	 /* the reply's */
@@ -108,6 +107,8 @@ enum request_turn request_turn(struct request *req);
 int request_body_feed(struct request *req, const unsigned char *p, size_t n);
 size_t request_body_window(struct request *req, unsigned char **dst);
 int request_body_advance(struct request *req, size_t n);
+/* Bytes that came out of a compressed body so far. */
+uint64_t request_body_inflated(const struct request *req);
 /* An error found outside (framing, deadline): the first one counts. */
 void request_body_error(struct request *req, const struct err *e);
 void request_body_end(struct request *req);
@@ -147,9 +148,12 @@ void request_run(struct request *req);
 
 /* request_reply.c: device done -> reply. */
 void request_answer(struct request *req);
+/* Into the operator's counters: run->done's outcome. request_answer does it, too. */
+void request_count(struct request *req);
 /* run_options.c */
 const struct op_param *run_option_table(void);
 int run_option_find(const char *name, size_t len); /* index in the table, or -1 */
+double run_option_max(const struct service *svc, int i); /* the limit in force */
 int run_options_parse(struct run_options *o, const struct intake *in, const struct service *svc, struct err *e);
 
 #endif

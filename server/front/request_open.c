@@ -7,8 +7,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "clock.h"
 #include "front/http.h"
 #include "front/request.h"
+#include "text.h"
 
 /* One element of a comma-separated header: [*p, end), trimmed; moves *p on. False at the end. */
 static bool
@@ -221,7 +223,11 @@ open_native(struct request *req, struct intake *in, struct err *e)
 				  "application/json");
 			return NULL;
 		}
-		h = "application/x-safetensors"; /* no body at all: whatever decoder says what is missing */
+		err_set(e, ERR_MALFORMED_BODY,
+			"the request has no body; send %s's inputs as multipart/form-data (curl -F %s=@%s.npy ...), "
+			"application/x-safetensors or application/json",
+			req->op->name, req->op->tensors[0].name, req->op->tensors[0].name);
+		return NULL;
 	}
 	type = media_type(h, "boundary", &boundary, &boundary_len);
 	if (is(h, type, "application/x-safetensors") || is(h, type, "application/vnd.safetensors")) {
@@ -261,10 +267,43 @@ reserve_work(struct helper_task *t)
 static void
 reserve_done(struct request *req)
 {
+	req->run->reserve_ns = clock_ns() - req->t[T_BEGIN];
 	if (req->err.code != ERR_NONE)
 		request_begin_failed(req);
 	else
 		request_take_body(req);
+}
+
+/* The reply's form, as far as the head tells, and its coding. */
+static int
+choose_reply(struct request *req, struct err *e)
+{
+	struct text accept, encoding;
+	const char *h;
+	int form, rc = -1;
+
+	text_init(&accept, 64 * 1024);
+	text_init(&encoding, 64 * 1024);
+	if (!req->oip) {
+		h = http_header_list(req, "Accept", &accept);
+		form = accept_form(h);
+		if (form == -2 && intake_param_find(&req->run->in, "format") == NULL) {
+			err_param(e, ERR_NOT_ACCEPTABLE, "Accept", h,
+				  "application/x-safetensors, application/json or application/x-npy",
+				  "none of the forms in Accept can be made; there are application/x-safetensors, "
+				  "application/json and, for exactly one output, application/x-npy");
+			goto out;
+		}
+		if (form >= 0)
+			req->form = (enum form)form;
+		req->npy_asked = form == FORM_NPY;
+	}
+	req->reply_coding = accept_coding(http_header_list(req, "Accept-Encoding", &encoding));
+	rc = 0;
+out:
+	text_fini(&accept);
+	text_fini(&encoding);
+	return rc;
 }
 
 int
@@ -276,8 +315,7 @@ request_open(struct request *req, struct err *e)
 	struct inflate_limits caps = {.max_out = svc->opt->max_body, .max_ratio = (uint32_t)svc->opt->max_expansion};
 	const struct http_head *h = &req->conn->head;
 	struct compute_request *run;
-	const char *query, *format;
-	int form;
+	const char *query;
 
 	if (admit(req, e) == -1 || check_single(req, e) == -1)
 		return -1;
@@ -298,19 +336,8 @@ request_open(struct request *req, struct err *e)
 	run->decoder = req->oip ? open_oip(req, &run->in, e) : open_native(req, &run->in, e);
 	if (run->decoder == NULL)
 		return e->code != ERR_NONE ? -1 : err_set(e, ERR_OUT_OF_MEMORY, "no memory for a request");
-	if (!req->oip) {
-		form = accept_form(http_header(req, "Accept"));
-		format = intake_param_find(&run->in, "format");
-		if (form == -2 && format == NULL)
-			return err_param(e, ERR_NOT_ACCEPTABLE, "Accept", http_header(req, "Accept"),
-					 "application/x-safetensors, application/json or application/x-npy",
-					 "none of the forms in Accept can be made; there are application/x-safetensors, "
-					 "application/json and, for exactly one output, application/x-npy");
-		if (form >= 0)
-			req->form = (enum form)form;
-		req->npy_asked = form == FORM_NPY;
-	}
-	req->reply_coding = accept_coding(http_header(req, "Accept-Encoding"));
+	if (choose_reply(req, e) == -1)
+		return -1;
 	if ((run->inflater = inflater_new(run->coding, run->decoder, &caps, e)) == NULL)
 		return -1;
 	if (!h->has_length || run->coding != CODING_IDENTITY)

@@ -114,6 +114,7 @@ make_stats(struct request *req)
 		text_add(t, ",\"timing_meaningless\":true");
 	add_ms(t, "},\"timing_ms\":{\"receive\":", ms_between(req, T_BODY, T_RECEIVED));
 	add_ms(t, ",\"decode\":", ms_between(req, T_RECEIVED, T_DECODED));
+	add_ms(t, ",\"reserve\":", (double)run->reserve_ns / 1e6);
 	add_ms(t, ",\"queue\":", d->wait_ms);
 	add_ms(t, ",\"upload\":", d->upload_ms);
 	add_ms(t, ",\"kernel\":", d->kernel.median);
@@ -176,6 +177,7 @@ server_timing(struct request *req)
 	text_init(&t, sizeof(req->reply.timing));
 	add_ms(&t, "receive;dur=", ms_between(req, T_BODY, T_RECEIVED));
 	add_ms(&t, ", decode;dur=", ms_between(req, T_RECEIVED, T_DECODED));
+	add_ms(&t, ", reserve;dur=", (double)req->run->reserve_ns / 1e6);
 	add_ms(&t, ", queue;dur=", d->wait_ms);
 	add_ms(&t, ", upload;dur=", d->upload_ms);
 	add_ms(&t, ", kernel;dur=", d->kernel.median);
@@ -284,8 +286,8 @@ to_ns(double ms)
 	return ms > 0 ? (uint64_t)(ms * 1e6) : 0;
 }
 
-static void
-count(struct request *req)
+void
+request_count(struct request *req)
 {
 	struct op_counters *n = &req->loop->svc->ops[req->op_index];
 	const struct msg_done *d = &req->run->done;
@@ -314,7 +316,7 @@ request_answer(struct request *req)
 	struct encode_job job;
 	uint64_t cost;
 
-	count(req);
+	request_count(req);
 	if (req->run->done.err.code != ERR_NONE) {
 		req->err = req->run->done.err;
 		request_reply_error(req);

@@ -225,7 +225,7 @@ settle_form(struct request *req, struct err *e)
 		req->form = FORM_SAFETENSORS;
 		return 0;
 	}
-	snprintf(found, sizeof(found), "%d outputs", outputs_made(req));
+	snprintf(found, sizeof(found), "%d output%s", outputs_made(req), outputs_made(req) == 1 ? "" : "s");
 	return err_param(e, ERR_NOT_ACCEPTABLE, "format", found, "safetensors or json",
 			 "npy holds exactly one output with its data; this reply has %s%s: ask for safetensors or json", found,
 			 req->run->run.outputs != DATA_ALL ? " without data" : "");
@@ -307,11 +307,10 @@ job_done(struct link_job *job, const struct msg_done *done)
 {
 	struct request *req = job->cls;
 
-	atomic_fetch_sub(&req->loop->svc->queued, 1);
 	req->t[T_DONE] = clock_ns();
 	req->run->done = *done;
 	req->run->submitted = false;
-	if (req->run->orphaned) {
+	if (req->run->orphaned) { /* counted when it was answered */
 		request_unref(req);
 		return;
 	}
@@ -344,7 +343,6 @@ submit(struct request *req)
 	run->job.done = job_done;
 	run->job.cls = req;
 	run->submitted = true;
-	atomic_fetch_add(&req->loop->svc->queued, 1);
 	loop_submit(req->loop, run->device, &run->job);
 }
 
@@ -363,6 +361,13 @@ reserve_work(struct helper_task *t)
 }
 
 static void
+reserve_done(struct request *req)
+{
+	req->run->reserve_ns += clock_ns() - req->t[T_DECODED];
+	submit(req);
+}
+
+static void
 reserve(struct request *req)
 {
 	const struct op_call *c = &req->run->job.msg.call;
@@ -373,7 +378,7 @@ reserve(struct request *req)
 		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE)
 			bytes = c->tensors[i].bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + c->tensors[i].bytes;
 	if (mem_would_grow(&req->run->mem, bytes)) {
-		request_help(req, reserve_work, submit);
+		request_help(req, reserve_work, reserve_done);
 		return;
 	}
 	reserve_work(&req->task);
@@ -386,8 +391,6 @@ decoded(struct request *req)
 	struct err *e = &req->err;
 
 	req->t[T_DECODED] = clock_ns();
-	if (e->code == ERR_NONE)
-		inflater_counts(req->run->inflater, &req->run->bytes_in, &req->run->bytes_decoded);
 	if (e->code == ERR_NONE && gather(req, e) == 0 && choose_device(req, e) == 0 && settle_form(req, e) == 0) {
 		if (req->run->run.dry_run)
 			dry_run(req);
@@ -413,11 +416,13 @@ request_run(struct request *req)
 {
 	struct compute_request *run = req->run;
 	struct decoder *d = run->decoder;
-	uint64_t cost = d->ops->pending != NULL ? d->ops->pending(d) : 0;
+	uint64_t cost = d->ops->pending != NULL ? d->ops->pending(d) : 0, in, out;
 
 	/* Which tensors are shuffled is known only once parameters are complete: any large body that names some. */
-	if (intake_param_find(&run->in, "shuffle") != NULL)
-		cost += run->bytes_in;
+	if (intake_param_find(&run->in, "shuffle") != NULL) {
+		inflater_counts(run->inflater, &in, &out);
+		cost += out;
+	}
 	if (cost > INLINE_MAX) {
 		request_help(req, decode_work, decoded);
 		return;

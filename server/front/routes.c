@@ -91,7 +91,8 @@ fits(const char *pattern, const char *path, size_t len, struct segment *first, s
 			pattern = strchr(pattern, '}') + 1;
 		} else {
 			decode(path, n, &one);
-			if (strncmp(pattern, one.text, one.len) != 0 ||
+			/* An encoded slash is a name's, not the path's. */
+			if (memchr(one.text, '/', one.len) != NULL || strncmp(pattern, one.text, one.len) != 0 ||
 			    (pattern[one.len] != '/' && pattern[one.len] != '\0'))
 				return false;
 			pattern += one.len;

@@ -64,32 +64,33 @@ run_option_find(const char *name, size_t len)
 
 /* The option's value, or its default; v->given tells whether there is any. */
 static int
-get(const struct intake *in, int i, struct op_value *v, struct err *e)
+get(const struct intake *in, const struct op_param *p, struct op_value *v, struct err *e)
 {
-	const char *text = intake_param_find(in, options[i].name);
+	const char *text = intake_param_find(in, p->name);
 
 	memset(v, 0, sizeof(*v));
-	if (text != NULL && op_value_parse(&options[i], text, strlen(text), v, e) == -1)
+	if (text != NULL && op_value_parse(p, text, strlen(text), v, e) == -1)
 		return -1;
-	if (v->given || options[i].fallback == NULL) /* "None" stands for not given */
+	if (v->given || p->fallback == NULL) /* "None" stands for not given */
 		return 0;
-	return op_value_parse(&options[i], options[i].fallback, strlen(options[i].fallback), v, e);
+	return op_value_parse(p, p->fallback, strlen(p->fallback), v, e);
+}
+
+double
+run_option_max(const struct service *svc, int i)
+{
+	return i == RO_WARMUP || i == RO_ITERS ? (double)svc->opt->max_iters : options[i].max;
 }
 
 static int
 get_count(const struct intake *in, int i, const struct service *svc, uint32_t *out, struct err *e)
 {
+	struct op_param p = options[i];
 	struct op_value v;
-	char found[24], wanted[48];
 
-	if (get(in, i, &v, e) == -1)
+	p.max = run_option_max(svc, i);
+	if (get(in, &p, &v, e) == -1)
 		return -1;
-	if (v.i[0] > svc->opt->max_iters) {
-		snprintf(found, sizeof(found), "%lld", (long long)v.i[0]);
-		snprintf(wanted, sizeof(wanted), "at most %lld (GET /v1/limits)", (long long)svc->opt->max_iters);
-		return err_param(e, ERR_INVALID_PARAMETER, options[i].name, found, wanted, "%s is %s; this server allows %s",
-				 options[i].name, found, wanted);
-	}
 	*out = (uint32_t)v.i[0];
 	return 0;
 }
@@ -105,30 +106,30 @@ run_options_parse(struct run_options *o, const struct intake *in, const struct s
 	memset(o, 0, sizeof(*o));
 	if (get_count(in, RO_WARMUP, svc, &o->warmup, e) == -1 || get_count(in, RO_ITERS, svc, &o->iters, e) == -1)
 		return -1;
-	if (get(in, RO_IMPL, &v, e) == -1)
+	if (get(in, &options[RO_IMPL], &v, e) == -1)
 		return -1;
 	o->impl = impls[v.i[0]];
-	if (get(in, RO_OUTPUTS, &v, e) == -1)
+	if (get(in, &options[RO_OUTPUTS], &v, e) == -1)
 		return -1;
 	o->outputs = modes[v.i[0]];
-	if (get(in, RO_BASELINE, &v, e) == -1)
+	if (get(in, &options[RO_BASELINE], &v, e) == -1)
 		return -1;
 	o->baseline = v.i[0] == 1 ? IMPL_NAIVE : IMPL_AUTO;
-	if (get(in, RO_FLUSH, &v, e) == -1)
+	if (get(in, &options[RO_FLUSH], &v, e) == -1)
 		return -1;
 	o->flush = v.i[0] != 0;
-	if (get(in, RO_DRY_RUN, &v, e) == -1)
+	if (get(in, &options[RO_DRY_RUN], &v, e) == -1)
 		return -1;
 	o->dry_run = v.i[0] != 0;
-	if (get(in, RO_JSON, &v, e) == -1)
+	if (get(in, &options[RO_JSON], &v, e) == -1)
 		return -1;
 	o->base64 = v.i[0] == 1;
-	if (get(in, RO_TIMEOUT_MS, &v, e) == -1)
+	if (get(in, &options[RO_TIMEOUT_MS], &v, e) == -1)
 		return -1;
 	o->timeout_s = svc->opt->timeout;
 	if (v.given && v.f / 1e3 < o->timeout_s)
 		o->timeout_s = v.f / 1e3;
-	if (get(in, RO_FORMAT, &v, e) == -1)
+	if (get(in, &options[RO_FORMAT], &v, e) == -1)
 		return -1;
 	o->format = v.given ? forms[v.i[0]] : NULL;
 	o->device = intake_param_find(in, "device");

@@ -32,7 +32,6 @@ struct service {
 	struct helpers *helpers;
 	struct loop *loops[LOOPS_MAX];
 	int n_loops;
-	int queue_limit;
 
 	uint64_t started_ns;
 	char address[ADDRESS_MAX]; /* "http://127.0.0.1:8000": the first one served, for examples */
@@ -40,7 +39,6 @@ struct service {
 	_Atomic bool draining;
 	_Atomic uint32_t connections; /* open, over all loops */
 	_Atomic uint32_t requests;    /* compute requests between their head and their reply's end */
-	_Atomic uint32_t queued;      /* of those, at a device */
 	_Atomic uint64_t request_ids;
 	struct op_counters ops[MSG_OPS_MAX];
 };

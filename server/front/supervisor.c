@@ -19,22 +19,25 @@
 #include "front/supervisor.h"
 #include "front/worker.h"
 #include "log.h"
+#include "text.h"
 
 #define WAKE UINT64_MAX
 #define LEAVE_MS 2000
 #define DIE_MS 5000
 
-/* One name of the list, "hip:1" or "cpu"; 0 when it is already there. */
-static int
-device_add(struct supervisor *s, const char *name, size_t len, struct err *e)
-{
-	char kind[16];
-	size_t k = 0;
-	long ordinal = 0;
+#define KIND_MAX 16
 
+/* One name of the list, "hip:1" or "cpu", in its parts. */
+static int
+device_parse(const char *name, size_t len, char kind[KIND_MAX], int *ordinal, struct err *e)
+{
+	char found[64];
+	size_t k = 0;
+
+	*ordinal = 0;
 	while (k < len && (islower((unsigned char)name[k]) || (k > 0 && isdigit((unsigned char)name[k]))))
 		k++;
-	if (k == 0 || k >= sizeof(kind))
+	if (k == 0 || k >= KIND_MAX)
 		goto bad;
 	memcpy(kind, name, k);
 	kind[k] = '\0';
@@ -46,37 +49,71 @@ device_add(struct supervisor *s, const char *name, size_t len, struct err *e)
 		for (; i < len; i++) {
 			if (!isdigit((unsigned char)name[i]))
 				goto bad;
-			ordinal = ordinal * 10 + (name[i] - '0');
+			*ordinal = *ordinal * 10 + (name[i] - '0');
 		}
-		if (ordinal > 255)
+		if (*ordinal > 255)
 			goto bad;
 	}
+	return 0;
+bad:
+	text_clip(found, sizeof(found), name, len);
+	return err_param(e, ERR_INVALID_PARAMETER, "--device", found, "cpu, hip:0, ...",
+			 "--device: found '%s', wanted names like cpu, hip:0 or hip:1, separated by commas", found);
+}
+
+/* 0, too, when it is already there. */
+static int
+device_add(struct supervisor *s, const char *name, size_t len, struct err *e)
+{
+	char kind[KIND_MAX];
+	int ordinal;
+
+	if (device_parse(name, len, kind, &ordinal, e) == -1)
+		return -1;
 	for (unsigned i = 0; i < s->n; i++)
 		if (s->workers[i].ordinal == ordinal && strcmp(s->workers[i].state.info.kind, kind) == 0)
 			return 0;
 	if (s->n == DEVICES_MAX)
-		return err_param(e, ERR_INVALID_PARAMETER, "device", NULL, NULL, "more than %d devices", DEVICES_MAX);
+		return err_param(e, ERR_INVALID_PARAMETER, "--device", NULL, NULL,
+				 "--device: found more than %d devices", DEVICES_MAX);
 	s->n++;
-	return worker_init(&s->workers[s->n - 1], s->n - 1, kind, (int)ordinal, e);
-bad:
-	return err_param(e, ERR_INVALID_PARAMETER, "device", NULL, "cpu, hip:0, ...",
-			 "'%.*s' is no device; a device is written like cpu, hip:0 or hip:1", (int)(len < 60 ? len : 60), name);
+	return worker_init(&s->workers[s->n - 1], s->n - 1, kind, ordinal, e);
+}
+
+/* The next name of the list, which moves on; false at the end. */
+static bool
+next_name(const char **list, const char **name, size_t *len)
+{
+	*name = *list + strspn(*list, ", ");
+	*len = strcspn(*name, ", ");
+	*list = *name + *len;
+	return *len > 0;
+}
+
+int
+supervisor_check(const char *devices, struct err *e)
+{
+	char kind[KIND_MAX];
+	const char *name;
+	int ordinal;
+	size_t len;
+
+	while (devices && next_name(&devices, &name, &len))
+		if (device_parse(name, len, kind, &ordinal, e) == -1)
+			return -1;
+	return 0;
 }
 
 static int
 devices_parse(struct supervisor *s, const char *list, struct err *e)
 {
+	const char *name;
 	bool cpu = false;
+	size_t len;
 
-	while (list && *list) {
-		size_t len;
-
-		list += strspn(list, ", ");
-		len = strcspn(list, ", ");
-		if (len > 0 && device_add(s, list, len, e) == -1)
+	while (list && next_name(&list, &name, &len))
+		if (device_add(s, name, len, e) == -1)
 			return -1;
-		list += len;
-	}
 	for (unsigned i = 0; i < s->n; i++)
 		cpu = cpu || strcmp(s->workers[i].state.info.kind, "cpu") == 0;
 	return cpu ? 0 : device_add(s, "cpu", 3, e);

@@ -54,6 +54,8 @@ struct device_state { /* a copy, for /v1/info, routing and metrics */
 	uint64_t allocated, peak, finished, busy_ns, running_since_ns; /* from the status page */
 };
 
+/* Is this a list of devices? Whether there are such is found out later. */
+int supervisor_check(const char *devices, struct err *e);
 struct supervisor *supervisor_new(const struct supervisor_config *c, struct err *e); /* starts the workers */
 unsigned supervisor_devices(const struct supervisor *s);
 /* Any thread. */

@@ -233,20 +233,22 @@ type_name(enum op_type type)
 	return "";
 }
 
+/* Run options have limits that the server's own options set: svc; an operator's parameters: NULL. */
 static void
-add_params(struct text *t, const struct op_param *p)
+add_params(struct text *t, const struct op_param *table, const struct service *svc)
 {
+	const struct op_param *p;
 	const char *sep = "";
 
 	text_add(t, "[");
-	for (; p->name != NULL; p++) {
+	for (p = table; p->name != NULL; p++) {
 		text_addf(t, "%s{\"name\":\"%s\",\"type\":\"%s\",\"default\":", sep, p->name, type_name(p->type));
 		text_json(t, p->fallback);
 		if (p->min != 0 || p->max != 0) {
 			text_add(t, ",\"min\":");
 			text_number(t, p->min);
 			text_add(t, ",\"max\":");
-			text_number(t, p->max);
+			text_number(t, svc != NULL ? run_option_max(svc, (int)(p - table)) : p->max);
 		}
 		if (p->choices != NULL) {
 			text_add(t, ",\"choices\":");
@@ -301,9 +303,9 @@ v1_op(struct request *req)
 	text_add(&t, "],\"outputs\":[");
 	add_tensors(&t, op, OP_OUT);
 	text_add(&t, "],\"params\":");
-	add_params(&t, op->params);
+	add_params(&t, op->params, NULL);
 	text_add(&t, ",\"run_options\":");
-	add_params(&t, run_option_table());
+	add_params(&t, run_option_table(), svc);
 	text_add(&t, ",\"tolerance\":{");
 	for (tol = op->tolerances; tol->dtype != DT_NONE; tol++) {
 		text_addf(&t, "%s\"%s\":{\"atol\":", tol != op->tolerances ? "," : "", dtype_info(tol->dtype)->name);

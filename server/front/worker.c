@@ -287,6 +287,7 @@ obituary_write(struct worker *w, int status, bool starting)
 {
 	struct err *o = &w->state.obituary;
 	char how[160], words[256];
+	const char *more = "";
 	const char *when = starting ? " while starting" : atomic_load(&w->status->running_loop) ? " while running a job" : "";
 
 	last_words_text(&w->words, words, sizeof(words));
@@ -298,14 +299,18 @@ obituary_write(struct worker *w, int status, bool starting)
 			snprintf(o->msg, sizeof(o->msg), "%.230s; its last words: %s", why.msg, words);
 		return;
 	}
-	if (WIFSIGNALED(status))
-		snprintf(how, sizeof(how), "was killed by signal %d (%s)%s", WTERMSIG(status), strsignal(WTERMSIG(status)),
-			 WCOREDUMP(status) ? ", core dumped" :
-			 WTERMSIG(status) == SIGKILL ? ", perhaps because memory ran out" : "");
-	else
+	if (WIFSIGNALED(status)) {
+		snprintf(how, sizeof(how), "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		if (WCOREDUMP(status))
+			more = ", core dumped";
+		else if (WTERMSIG(status) == SIGKILL)
+			more = ", perhaps because memory ran out";
+	} else {
 		snprintf(how, sizeof(how), "exited with status %d", WEXITSTATUS(status));
+	}
 	memset(o, 0, sizeof(*o));
-	err_set(o, ERR_WORKER_CRASHED, "worker %s %s%s%s%s", w->who, how, when, *words ? "; its last words: " : "", words);
+	err_set(o, ERR_WORKER_CRASHED, "worker %s %s%s%s%s%s", w->who, how, when, more,
+		*words ? "; its last words: " : "", words);
 }
 
 /* Bury it if it is dead. */
@@ -355,7 +360,11 @@ reap(struct supervisor *s, struct worker *w)
 
 	if (s->config.pool)
 		arena_release(s->config.pool, w->device);
-	log_error("%s", obituary.msg);
+	/* What a loop had it killed for is written for the client, to whom processes are nothing. */
+	if (strstr(obituary.msg, w->who))
+		log_error("%s", obituary.msg);
+	else
+		log_error("worker %s: %s", w->who, obituary.msg);
 	if (told && !was_lost)
 		tell_gone(s, w, loop, id, &obituary);
 	if (w->state.state == W_FAILED)

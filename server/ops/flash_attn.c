@@ -91,6 +91,9 @@ static const struct op_param params[] = {
 		 .type = OP_ENUM,
 		 .fallback = "bshd",
 		 .choices = "bshd|bhsd",
+		 .unclear = "BHSD",
+		 .unclear_help = "AITER's tutorial writes BHSD for [batch, sequence, heads, dim], which is layout=bshd "
+				 "here, the default; for [batch, heads, sequence, dim] give layout=bhsd",
 		 .help = "bshd: [batch, sequence, heads, dim], as AITER has it (its tutorial writes BHSD and means "
 			 "this); bhsd: [batch, heads, sequence, dim], as PyTorch's scaled_dot_product_attention."},
 	{.name = NULL},
@@ -104,6 +107,15 @@ static const struct op_refused refused[] = {
 	{NULL, NULL, NULL},
 };
 
+/* q's sequence is as long as k has heads, and the reverse: one of them has the other layout. Never so for varlen. */
+static bool
+is_crossed(const struct op_call *c)
+{
+	int64_t sq = op_dim(c, "Sq"), hq = op_dim(c, "Hq");
+
+	return sq == op_dim(c, "Hk") && hq == op_dim(c, "Sk") && sq != hq;
+}
+
 int
 attn_check(struct op_call *c, struct err *e)
 {
@@ -116,13 +128,13 @@ attn_check(struct op_call *c, struct err *e)
 		snprintf(found, sizeof found, "%" PRId64 " heads", hk);
 		return err_input(e, ERR_INVALID_SHAPE, "k", found, "a divisor of q's number of heads",
 				 "q has %" PRId64 " heads, k and v have %" PRId64
-				 ": the number of heads in key/value must divide the number in query",
-				 hq, hk);
+				 ": the number of heads in key/value must divide the number in query%s",
+				 hq, hk, is_crossed(c) ? ". It looks as if q and k had different layouts" : "");
 	}
 	if (w->n < 2 || w->n > 3) {
 		char found[32];
 
-		snprintf(found, sizeof found, "%d numbers", w->n);
+		snprintf(found, sizeof found, "%d number%s", w->n, w->n == 1 ? "" : "s");
 		return err_param(e, ERR_INVALID_PARAMETER, "window_size", found, "[left, right]",
 				 "window_size has %d number%s, wanted two: [left, right], -1 for no limit", w->n,
 				 w->n == 1 ? "" : "s");
@@ -288,7 +300,7 @@ attn_pairs(int64_t len_q, int64_t len_k, int64_t left, int64_t right)
 static bool
 plausible(const struct op_call *c)
 {
-	return op_dim(c, "Hk") <= op_dim(c, "Sk");
+	return op_dim(c, "Hk") <= op_dim(c, "Sk") && !is_crossed(c);
 }
 
 /* AITER's tiles are 128 long; what is left over costs a whole one. */
@@ -312,6 +324,13 @@ hints(const struct op_call *c, void (*add)(void *cls, const char *text), void *c
 	bool bhsd = c->params[ATTN_LAYOUT].i[0] == ATTN_BHSD;
 	char text[256];
 
+	if (is_crossed(c)) {
+		snprintf(text, sizeof text,
+			 "q and k look as if they had different layouts: read as layout=%s, q has %" PRId64
+			 " positions and %" PRId64 " heads, k and v have %" PRId64 " and %" PRId64,
+			 bhsd ? "bhsd" : "bshd", sq, op_dim(c, "Hq"), sk, hk);
+		add(cls, text);
+	}
 	if (hk > sk && hk >= 32 && op_other_layout_fits(&op_flash_attn_func, c)) {
 		snprintf(text, sizeof text,
 			 "the shapes were read as layout=%s: %" PRId64 " key/value heads, but only %" PRId64

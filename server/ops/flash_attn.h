@@ -86,7 +86,7 @@ double attn_pairs(int64_t len_q, int64_t len_k, int64_t left, int64_t right);
 
 /* AITER's parameters that neither operator offers. */
 #define ATTN_REFUSED_ROWS                                                                                              \
-	{"dropout_p", "0", "inference only: there is no dropout"},                                                     \
+	{"dropout_p", "0", "there is no dropout in inference"},                                                        \
 	{"bias", "None", "an additive bias is not offered"},                                                           \
 	{"alibi_slopes", "None", "ALiBi is not offered"},                                                              \
 	{"deterministic", "true|false|1|0", "it only concerns the backward pass"},                                     \

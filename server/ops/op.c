@@ -60,6 +60,25 @@ listed(const char *list, const char *name, size_t len)
 	return false;
 }
 
+char *
+op_list_words(const char *list, char *buf, size_t size)
+{
+	size_t at = 0;
+
+	assert(size > 0);
+	buf[0] = '\0';
+	while (*list && at < size) {
+		size_t n = strcspn(list, "|");
+		const char *next = list + n + (list[n] == '|');
+		const char *sep = at == 0 ? "" : *next ? ", " : " or ";
+		int w = snprintf(buf + at, size - at, "%s%.*s", sep, (int)n, list);
+
+		at += w > 0 ? (size_t)w : 0;
+		list = next;
+	}
+	return buf;
+}
+
 static bool
 same(const char *known, const char *name, size_t len)
 {
@@ -156,7 +175,7 @@ op_shape_rule(const struct op *op, const struct op_call *c, int i)
 static int
 check_presence(const struct op *op, const struct op_call *c, struct err *e)
 {
-	char rule[256];
+	char rule[256], dtypes[96];
 
 	for (int i = 0; op->tensors[i].name; i++) {
 		const struct op_tensor *t = &op->tensors[i];
@@ -166,7 +185,7 @@ check_presence(const struct op *op, const struct op_call *c, struct err *e)
 		op_shape_words(op, op_shape_rule(op, c, i), rule, sizeof rule);
 		return err_input(e, ERR_MISSING_INPUT, t->name, "nothing", op_shape_rule(op, c, i),
 				 "%s needs the input %s: %s %s", op->name, t->name,
-				 t->dtypes[0] == '=' ? "a tensor" : t->dtypes, rule);
+				 t->dtypes[0] == '=' ? "a tensor" : op_list_words(t->dtypes, dtypes, sizeof dtypes), rule);
 	}
 	return 0;
 }
@@ -221,6 +240,7 @@ check_dtypes(const struct op *op, const struct op_call *c, struct err *e)
 		enum dtype found = (enum dtype)c->tensors[i].dtype;
 		const struct dtype_info *info = dtype_info(found);
 		const char *note, *sep;
+		char wanted[96];
 
 		if (t->role != OP_IN || found == DT_NONE)
 			continue;
@@ -235,8 +255,9 @@ check_dtypes(const struct op *op, const struct op_call *c, struct err *e)
 		if (listed(t->dtypes, info->name, strlen(info->name)))
 			continue;
 		note = fp8_note(op, found, found, &sep);
-		return err_input(e, ERR_INVALID_DTYPE, t->name, info->name, t->dtypes, "%s is %s, wanted %s%s%s",
-				 t->name, info->name, t->dtypes, sep, note);
+		op_list_words(t->dtypes, wanted, sizeof wanted);
+		return err_input(e, ERR_INVALID_DTYPE, t->name, info->name, wanted, "%s is %s, wanted %s%s%s", t->name,
+				 info->name, wanted, sep, note);
 	}
 	return 0;
 }

@@ -68,7 +68,9 @@ struct op_param {
 	enum op_type type;
 	const char *fallback; /* default as text, parsed like a given value; NULL: none (not given) */
 	double min, max;      /* inclusive, for OP_INT and OP_FLOAT (0, 0: any) and each of OP_INTS */
-	const char *choices;  /* OP_ENUM */
+	const char *choices;  /* OP_ENUM; taken in capitals too */
+	const char *unclear;  /* OP_ENUM: a spelling that means different things to different people, or NULL */
+	const char *unclear_help; /* what to give instead of it */
 	const char *help;
 	const char *aliases; /* AITER's other spellings, "|"-separated, or NULL */
 	bool required;
@@ -78,7 +80,7 @@ struct op_param {
 struct op_refused {
 	const char *name;    /* NULL ends the list */
 	const char *neutral; /* "|"-separated values that are accepted and ignored ("None|0.0"), or NULL */
-	const char *help;    /* why, what instead */
+	const char *help;    /* why, what instead; stands behind "name=value: " */
 };
 
 struct op_tolerance {
@@ -140,6 +142,9 @@ const struct op *op_find(const char *name, size_t len, uint32_t *index);
 /* Index of a tensor or parameter (aliases too) by name, or -1. */
 int op_tensor_find(const struct op *op, const char *name, size_t len);
 int op_param_find(const struct op *op, const char *name, size_t len);
+
+/* "a|b|c" for people: "a, b or c"; returns buf. */
+char *op_list_words(const char *list, char *buf, size_t size);
 
 /* How many tensors, parameters, dimensions the operator has. */
 int op_tensor_count(const struct op *op);

@@ -93,13 +93,16 @@ read_bool(const char *text, size_t len, int64_t *v)
 	return *v || is_word(text, len, "false") || is_word(text, len, "0");
 }
 
+/* Without case, but for "none": as a choice it is written just so, as Python's None it means not given. */
 static bool
 read_enum(const char *choices, const char *text, size_t len, int64_t *v)
 {
+	bool exact = is_none(text, len);
+
 	for (int64_t i = 0; *choices; i++) {
 		size_t n = strcspn(choices, "|");
 
-		if (n == len && !memcmp(choices, text, len)) {
+		if (n == len && (exact ? !memcmp(choices, text, len) : !strncasecmp(choices, text, len))) {
 			*v = i;
 			return true;
 		}
@@ -136,7 +139,7 @@ static void
 wanted_text(const struct op_param *p, char *buf, size_t size)
 {
 	bool ranged = p->min < 0 || p->min > 0 || p->max < 0 || p->max > 0;
-	char range[80] = "";
+	char range[80] = "", choices[120];
 
 	if (ranged)
 		snprintf(range, sizeof range, " between %.10g and %.10g", p->min, p->max);
@@ -151,7 +154,7 @@ wanted_text(const struct op_param *p, char *buf, size_t size)
 		snprintf(buf, size, "a finite number%s", range);
 		return;
 	case OP_ENUM:
-		snprintf(buf, size, "one of %s", p->choices);
+		snprintf(buf, size, "%s", op_list_words(p->choices, choices, sizeof choices));
 		return;
 	case OP_INTS:
 		snprintf(buf, size, "a list of up to %d integers%s, such as [8, 0]", OP_VALUE_INTS, range);
@@ -201,6 +204,10 @@ op_value_parse(const struct op_param *p, const char *text, size_t len, struct op
 
 	trim(&text, &len);
 	memset(&tmp, 0, sizeof tmp);
+	if (p->unclear && strlen(p->unclear) == len && !memcmp(p->unclear, text, len))
+		return err_param(e, ERR_INVALID_PARAMETER, p->name, p->unclear,
+				 op_list_words(p->choices, wanted, sizeof wanted), "%s=%s is not clear: %s", p->name,
+				 p->unclear, p->unclear_help);
 	/* "none" may also be one of the choices */
 	if (!p->required && is_none(text, len) && !(p->type == OP_ENUM && read_enum(p->choices, text, len, &tmp.i[0]))) {
 		*v = tmp;
@@ -269,7 +276,7 @@ op_refused_check(const struct op *op, const char *name, size_t name_len, const c
 		 struct err *e)
 {
 	const struct op_refused *r = op->refused;
-	char found[CLIP];
+	char found[CLIP], neutral[96] = "";
 
 	while (r && r->name && (strlen(r->name) != name_len || memcmp(r->name, name, name_len)))
 		r++;
@@ -279,9 +286,11 @@ op_refused_check(const struct op *op, const char *name, size_t name_len, const c
 	if (is_neutral(r->neutral, text, text_len))
 		return 1;
 	text_clip(found, sizeof found, text, text_len);
-	return err_param(e, ERR_UNSUPPORTED_PARAMETER, r->name, found, r->neutral ? r->neutral : "leave it out",
+	if (r->neutral)
+		op_list_words(r->neutral, neutral, sizeof neutral);
+	return err_param(e, ERR_UNSUPPORTED_PARAMETER, r->name, found, r->neutral ? neutral : "leave it out",
 			 "%s=%s: %s. Leave it out%s%s", r->name, found, r->help, r->neutral ? " or give " : "",
-			 r->neutral ? r->neutral : "");
+			 neutral);
 }
 
 /* Edit distance without case; SIZE_MAX when a name is too long to be a slip of the finger. */

@@ -1,15 +1,18 @@
 /*
  * rmsnorm_cpu_body.h: RMS normalisation of a row, and the single steps of the unfused baseline. Included by
  * rmsnorm_cpu_{scalar,avx2,avx512}.c, each compiled with its own flags; RMSNORM_KERNEL names the table it
- * defines. Sums are float in 4 vectors of accumulators; a row whose sum of squares leaves float's comfortable
- * range (overflow, underflow, NaN) is done over in float64.
+ * defines. Sums are float in 4 vectors of accumulators, and float64 over blocks of a long row; a row whose sum of
+ * squares leaves float's comfortable range (overflow, underflow, NaN) is done over in float64.
  */
 #include "ops/rmsnorm_cpu_kernel.h"
 #include "ops/simd.h"
 
 #include <math.h>
 
-#define SUM_LEAST 1e-20F /* below, squares may have been lost to underflow */
+#define SUM_LEAST 1e-20 /* below, squares may have been lost to underflow */
+#define SUM_BLOCK 4096 /* elements summed as floats; over millions roundings of the same sign would add up */
+
+_Static_assert(SUM_BLOCK % (4 * LANES) == 0, "whole vectors in every block but the last");
 
 SIMD_INLINE vf
 load_at(const char *p, int64_t i, int64_t n, enum dtype dt)
@@ -31,7 +34,7 @@ store_at(char *p, int64_t i, int64_t n, vf x, enum dtype dt)
 }
 
 SIMD_INLINE float
-sum_squares(const char *x, int64_t n, enum dtype dt)
+sum_block(const char *x, int64_t n, enum dtype dt)
 {
 	vf sum[4] = {vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F)};
 	int64_t i = 0;
@@ -50,6 +53,16 @@ sum_squares(const char *x, int64_t n, enum dtype dt)
 		sum[0] = vf_fma(v, v, sum[0]);
 	}
 	return vf_hsum(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
+}
+
+SIMD_INLINE double
+sum_squares(const char *x, int64_t n, enum dtype dt)
+{
+	double sum = 0;
+
+	for (int64_t at = 0; at < n; at += SUM_BLOCK)
+		sum += (double)sum_block(x + (size_t)at * vf_dtype_size(dt), n - at < SUM_BLOCK ? n - at : SUM_BLOCK, dt);
+	return sum;
 }
 
 /* For a row that float cannot do. */
@@ -82,7 +95,7 @@ rows_as(const struct rmsnorm_problem *p, int64_t row, int64_t rows, enum dtype d
 	char *out = (char *)p->out + (size_t)row * bytes;
 
 	for (; rows > 0; rows--, x += bytes, out += bytes) {
-		float sum = sum_squares(x, p->n, dt);
+		double sum = sum_squares(x, p->n, dt);
 		vf by;
 		int64_t i = 0;
 
@@ -90,7 +103,7 @@ rows_as(const struct rmsnorm_problem *p, int64_t row, int64_t rows, enum dtype d
 			exact_row(p, x, out, dt);
 			continue;
 		}
-		by = vf_set1((float)(1 / sqrt((double)sum / (double)p->n + p->eps)));
+		by = vf_set1((float)(1 / sqrt(sum / (double)p->n + p->eps)));
 		for (; i + LANES <= p->n; i += LANES) {
 			size_t at = (size_t)i * vf_dtype_size(dt);
 			vf y = vf_mul(vf_load_dtype(x + at, dt), by);
@@ -167,11 +180,16 @@ square_step(float *dst, const float *src, int64_t n)
 static float
 mean_step(const float *src, int64_t n)
 {
-	vf sum[4] = {vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F)};
+	double total = 0;
 
-	for (int64_t i = 0; i < n; i += LANES)
-		sum[i / LANES % 4] = vf_add(sum[i / LANES % 4], load_at((const char *)src, i, n, DT_FP32));
-	return vf_hsum(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3]))) / (float)n;
+	for (int64_t at = 0; at < n; at += SUM_BLOCK) {
+		vf sum[4] = {vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F), vf_set1(0.0F)};
+
+		for (int64_t i = at; i < n && i < at + SUM_BLOCK; i += LANES)
+			sum[i / LANES % 4] = vf_add(sum[i / LANES % 4], load_at((const char *)src, i, n, DT_FP32));
+		total += (double)vf_hsum(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
+	}
+	return (float)(total / (double)n);
 }
 
 static void

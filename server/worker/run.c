@@ -128,6 +128,11 @@ measure(struct run *r, const struct op_call *call, enum impl impl, char *name, s
 				  (unsigned long long)total, job->warmup, job->iters);
 			goto out;
 		}
+		if (i > 0 && r->watch != NULL && r->watch->cancelled(r->watch->cls)) {
+			err_set(e, ERR_CLIENT_GONE, "cancelled after %llu of %llu runs", (unsigned long long)i,
+				(unsigned long long)total);
+			goto out;
+		}
 		if (timed && job->flush && dev_flush(r->d, e) == -1)
 			goto out;
 		if (timed && dev_mark(r->d, 2, e) == -1)
@@ -268,12 +273,14 @@ run_release(struct run *r)
 }
 
 void
-run_job(struct device *d, const struct msg_job *job, struct msg_done *done)
+run_job(struct device *d, const struct msg_job *job, const struct run_watch *watch, struct msg_done *done)
 {
 	struct err e = {0};
 	struct run r;
+	int prepared = run_prepare(&r, d, job, done, &e);
 
-	if (run_prepare(&r, d, job, done, &e) == -1 || run_execute(&r, &e) == -1 || run_collect(&r, &e) == -1 ||
+	r.watch = watch;
+	if (prepared == -1 || run_execute(&r, &e) == -1 || run_collect(&r, &e) == -1 ||
 	    run_baseline(&r, &e) == -1) {
 		done->err = e;
 		if (done->err.code == ERR_NONE)

@@ -10,8 +10,15 @@
 #include "msg.h"
 #include "worker/device.h"
 
+/* Asked between two runs of a job: true ends it with ERR_CLIENT_GONE. */
+struct run_watch {
+	bool (*cancelled)(void *cls);
+	void *cls;
+};
+
 struct run {
 	struct device *d;
+	const struct run_watch *watch; /* NULL: never cancelled */
 	const struct msg_job *job; /* tensors' data: this process's mappings */
 	struct msg_done *done;
 	const struct op *op;
@@ -32,7 +39,7 @@ int run_baseline(struct run *r, struct err *e); /* after run_collect: compares w
 void run_release(struct run *r);
 
 /* All of it; the outcome is in done->err. */
-void run_job(struct device *d, const struct msg_job *job, struct msg_done *done);
+void run_job(struct device *d, const struct msg_job *job, const struct run_watch *watch, struct msg_done *done);
 
 /* Statistics of n >= 1 samples in milliseconds, which get sorted. */
 void run_statistics(double *samples, uint32_t n, struct sample_stats *s);

@@ -32,7 +32,6 @@
 struct job { /* in the queue, or spare */
 	struct job *next;
 	uint32_t loop;
-	uint64_t received_ns;
 	struct msg_job msg;
 };
 
@@ -42,6 +41,10 @@ struct worker {
 	struct worker_status *status;
 	int loops;
 	struct job *head, **tail, *spare;
+	struct job *running;   /* NULL: none */
+	bool cancelled;	       /* the running one */
+	uint64_t listened;     /* when */
+	struct msg_done done;  /* the running job's answer */
 	struct msg_done held[HELD_MAX]; /* answers to jobs so small that one wake-up serves several */
 	int held_loop[HELD_MAX], n_held;
 	struct pollfd fds[LOOPS_MAX + 1]; /* the loops' sockets, then the control socket */
@@ -127,20 +130,12 @@ held_send(struct worker *w)
 	w->n_held = 0;
 }
 
-/* The answer being made. */
-static struct msg_done *
-done_begin(struct worker *w)
-{
-	struct msg_done *d = &w->held[w->n_held];
-
-	memset(d, 0, sizeof(*d));
-	return d;
-}
-
+/* Answer a job; the answer may be held back a little. */
 static void
-done_end(struct worker *w, uint32_t loop, uint64_t id)
+done_put(struct worker *w, uint32_t loop, uint64_t id, struct msg_done *done)
 {
-	w->held[w->n_held].m = (struct msg){.type = MSG_DONE, .length = sizeof(w->held[0]), .id = id};
+	done->m = (struct msg){.type = MSG_DONE, .length = sizeof(*done), .id = id};
+	w->held[w->n_held] = *done;
 	w->held_loop[w->n_held] = (int)loop;
 	if (++w->n_held == HELD_MAX)
 		held_send(w);
@@ -171,7 +166,6 @@ job_queue(struct worker *w, uint32_t loop)
 	j->msg = packet.job;
 	j->loop = loop;
 	j->next = NULL;
-	j->received_ns = clock_ns();
 	if (maps_job(w->maps, &j->msg, &e) == -1)
 		refuse("a job is malformed", &e);
 	*w->tail = j;
@@ -188,6 +182,12 @@ job_spare(struct worker *w, struct job *j)
 static void
 job_cancel(struct worker *w, uint32_t loop, uint64_t id)
 {
+	struct msg_done done = {.err.code = ERR_NONE};
+
+	if (w->running != NULL && w->running->loop == loop && w->running->msg.m.id == id) {
+		w->cancelled = true; /* between two of its runs it will see that */
+		return;
+	}
 	for (struct job **p = &w->head; *p; p = &(*p)->next) {
 		struct job *j = *p;
 
@@ -196,8 +196,8 @@ job_cancel(struct worker *w, uint32_t loop, uint64_t id)
 		*p = j->next;
 		if (!*p)
 			w->tail = p;
-		err_set(&done_begin(w)->err, ERR_CLIENT_GONE, "taken out of the queue before it ran");
-		done_end(w, loop, id);
+		err_set(&done.err, ERR_CLIENT_GONE, "taken out of the queue before it ran");
+		done_put(w, loop, id, &done);
 		job_spare(w, j);
 		return;
 	}
@@ -262,21 +262,41 @@ listen_all(struct worker *w, int timeout_ms)
 			drain(w, i);
 }
 
+/* run.c asks between two runs of a job: has it been cancelled? */
+static bool
+job_unwanted(void *cls)
+{
+	struct worker *w = cls;
+	uint64_t now = clock_ns();
+
+	if (now - w->listened > LISTEN_NS) {
+		listen_all(w, 0);
+		w->listened = now;
+		held_send(w);
+	}
+	return w->cancelled;
+}
+
 static void
 job_run(struct worker *w, struct job *j)
 {
 	struct worker_status *st = w->status;
-	struct msg_done *done = done_begin(w);
+	const struct run_watch watch = {job_unwanted, w};
+	struct msg_done *done = &w->done;
 	uint64_t begin = clock_ns();
 	bool lost = false;
 
-	done->wait_ms = (double)(begin - j->received_ns) / 1e6;
+	memset(done, 0, sizeof(*done));
+	done->wait_ms = (double)(begin - j->msg.submitted_ns) / 1e6;
 	if (j->msg.deadline_ns != 0 && begin > j->msg.deadline_ns) {
 		err_param(&done->err, ERR_DEADLINE_EXCEEDED, "timeout_ms", NULL, NULL,
 			  "the time was up before the device was free");
 	} else {
+		w->running = j;
+		w->cancelled = false;
 		status_set(w, (uint64_t)j->loop + 1, j->msg.m.id, begin);
-		run_job(&w->d, &j->msg, done);
+		run_job(&w->d, &j->msg, &watch, done);
+		w->running = NULL;
 		atomic_store_explicit(&st->allocated, w->d.allocated, memory_order_relaxed);
 		if (w->d.peak > atomic_load_explicit(&st->peak, memory_order_relaxed))
 			atomic_store_explicit(&st->peak, w->d.peak, memory_order_relaxed);
@@ -286,7 +306,7 @@ job_run(struct worker *w, struct job *j)
 		if (lost)
 			fprintf(stderr, "the device cannot be used any more after: %s\n", done->err.msg);
 	}
-	done_end(w, j->loop, j->msg.m.id);
+	done_put(w, j->loop, j->msg.m.id, done);
 	if (lost || !job_is_tiny(j))
 		held_send(w); /* told before the page is cleared: a death from here on does not take the answer along */
 	status_set(w, 0, 0, 0);
@@ -298,7 +318,7 @@ job_run(struct worker *w, struct job *j)
 static void
 serve(struct worker *w)
 {
-	uint64_t listened = 0, held_ns = 0, now;
+	uint64_t held_ns = 0, now;
 
 	for (;;) {
 		struct job *j;
@@ -306,9 +326,9 @@ serve(struct worker *w)
 		now = clock_ns();
 		if (w->n_held > 0 && (w->head == NULL || !job_is_tiny(w->head) || now - held_ns > HELD_NS))
 			held_send(w);
-		if (!w->head || now - listened > LISTEN_NS) {
+		if (!w->head || now - w->listened > LISTEN_NS) {
 			listen_all(w, w->head ? 0 : -1);
-			listened = clock_ns();
+			w->listened = clock_ns();
 		}
 		j = w->head;
 		if (!j)

@@ -219,9 +219,9 @@ class Exchanges(unittest.TestCase):
             call = make("fp16")
             for body in BODIES:
                 for query in ("", "format=json", "format=json&json=base64", "format=json&outputs=digest",
-                              "outputs=none", "format=json&outputs=none&baseline=naive&iters=3&warmup=1", "dry_run=1", "format=npy",
-                              "impl=aiter", "format=json&impl=naive", "format=json&impl=reference", "nonsense=1",
-                              "format=safetensors"):
+                              "outputs=none", "format=json&outputs=none&baseline=naive&iters=3&warmup=1", "dry_run=1",
+                              "format=npy", "impl=aiter", "format=json&impl=naive", "format=json&impl=reference",
+                              "nonsense=1", "format=safetensors"):
                     for accept in ([], [("Accept-Encoding", "gzip")]):
                         contract.check("POST", template, send(c, call, body, query=query, headers=accept))
             for form in ("list", "flat", "base64"):

@@ -214,7 +214,7 @@ class Time(Faults):
         pid = device(self.server)["pid"]
         for stage in range(2):
             with self.server.client() as c:
-                body = long_job(timeout_ms=1500)
+                body = long_job(timeout_ms=60000)
                 c.send(c.head("POST", ATTENTION, [SAFETENSORS], len(body)) + body)
                 busy(self.server)
                 if stage == 1:

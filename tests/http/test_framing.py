@@ -290,6 +290,20 @@ class Pipelining(unittest.TestCase):
                 self.assertEqual(c.response().get("x-request-id"), "second")
                 alive(c)
 
+    def test_next_request_with_the_body(self):
+        """Head and body come apart, and the end of the body comes together with the next request."""
+        body = rms_body()
+        for length, framed in (("Content-Length: %d" % len(body), body), ("Transfer-Encoding: chunked", t.chunked(body, 90))):
+            for cut in (0, 1, len(framed) // 2, len(framed) - 1):
+                with self.subTest(length, cut=cut), server.client() as c:
+                    c.send(post(length) + framed[:cut])
+                    self.assertTrue(c.quiet(0.05))
+                    c.send(framed[cut:] + head("X-Request-Id: next") + head("X-Request-Id: last")[:9])
+                    rms_check(c.response())
+                    self.assertEqual(c.response().get("x-request-id"), "next")
+                    c.send(head("X-Request-Id: last")[9:])
+                    self.assertEqual(c.response().get("x-request-id"), "last")
+
     def test_close_in_the_middle(self):
         with server.client() as c:
             c.send(head() + head("Connection: close") + SMUGGLED)

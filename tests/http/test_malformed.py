@@ -4,6 +4,7 @@ corrupt and trailing gzip, deflate and zstd; bombs by ratio and by size.
 """
 import gzip
 import json
+import os
 import struct
 import unittest
 import zlib
@@ -182,7 +183,8 @@ class Files(Refusing):
             ("[1,2,3,4]", "[1,2,3,0x4]"), ("[1,2,3,4]", "[1,2,3,+4]"), ("[1,2,3,4]", "[1,2,3,.4]"),
             ("[1,2,3,4]", "[1,2,3,01]"), ("[1,2,3,4]", "[1,2,3,1.]"), ("[1,2,3,4]", "[1 2,3,4]"),
             ('"data":[1,2,3,4]', '"nodata":1'), ('"dtype":"fp32",', ""), ('"dtype":"fp32"', '"dtype":32'),
-            ("[2,2]", "[2,-2]"), ("[2,2]", "[2,2.5]"), ("[2,2]", '"2,2"'), ("[2,2]", "[2,[2]]"), ('"shape":[2,2],', ""),
+            ("[2,2]", "[2,-2]"), ("[2,2]", "[2,2.5]"), ("[2,2]", '"2,2"'), ("[2,2]", "[2,[2]]"),
+            ('"shape":[2,2],"data":[1,2,3,4]', '"base64":"%s=="' % ("A" * 22)),
             ('"data":[1,2,3,4]', '"data":[1,2,3,4],"base64":"AAAA"'), ('"data":[1,2,3,4]', '"base64":"AAA"'),
             ('"data":[1,2,3,4]', '"base64":"AAAA"'), ('"data":[1,2,3,4]', '"base64":"%s"' % ("A" * 21 + "-")),
             ('"data":[1,2,3,4]', '"base64":[1]'), ('"data":[1,2,3,4]', '"base64":"%s=x"' % ("A" * 20)))]
@@ -411,6 +413,89 @@ class Oip(Refusing):
         self.bad(body, [("Inference-Header-Content-Length", str(n))] * 2)
         good = self.c.request("POST", self.call_.infer, body, [("inference-header-content-LENGTH", "000%d" % n)])
         self.assertEqual(good.status, 200, good)
+
+
+class Mutations(Refusing):
+    """Good bodies with something wrong in them at random places: refused or run, never a server's trouble."""
+    rounds = int(os.environ.get("AITERD_TEST_MUTATIONS", "40"))
+
+    @staticmethod
+    def mutate(data, rng):
+        data = bytearray(data)
+        for _ in range(rng.integers(1, 4)):
+            if not data:
+                break
+            at, n = int(rng.integers(0, len(data))), int(rng.integers(1, 9))
+            how = rng.integers(0, 7)
+            if how == 0:
+                data[at:at + 1] = bytes([rng.integers(0, 256)])
+            elif how == 1:
+                del data[at:at + n]
+            elif how == 2:
+                data[at:at] = data[at:at + n]
+            elif how == 3:
+                del data[at:]
+            elif how == 4:
+                data[at:at + n] = rng.integers(0, 256, n, np.uint8).tobytes()
+            elif how == 5:  # another number
+                digits = [i for i, c in enumerate(data) if 48 <= c < 58] or [0]
+                data[rng.choice(digits)] = rng.choice(list(b"0123456789-.e"))
+            else:  # another punctuation mark
+                marks = [i for i, c in enumerate(data) if c in b"{}[]:,\"'\r\n=;()"] or [0]
+                data[rng.choice(marks)] = rng.choice(list(b"{}[]:,\"'\r\n=;() \\\0"))
+        return bytes(data)
+
+    def one(self, target, data, fields):
+        r = self.c.request("POST", target, data, fields)
+        self.assertIn(r.status, (200, 400, 406, 413, 415, 422), (r, target, data, fields))
+        if r.status == 200:
+            self.assertIsNotNone(r.get("aiterd-stats"), (r, data))
+        elif target.startswith("/v2"):
+            oip_error(r, r.status)
+        else:
+            problem(r, r.status, json.loads(r.body.decode())["type"][10:])
+        if (r.get("connection") or "").lower() == "close":
+            self.goes_on(r)
+
+    def test_bodies(self):
+        for make in calls.MAKERS:
+            call = make("fp16", **({} if make is calls.rmsnorm else {"causal": True}))
+            for name, body in calls.BODIES.items():
+                rng = np.random.default_rng([len(name), len(call.op), self.rounds])
+                query, data, fields = body(call.tensors, call.params)
+                for _ in range(self.rounds):
+                    self.one(calls.with_query(call.path, query), self.mutate(data, rng), fields)
+            self.goes_on(self.c.request("GET", "/v1/limits"))
+
+    def test_protocol(self):
+        for make in calls.MAKERS:
+            call = make("bf16")
+            rng = np.random.default_rng([len(call.op), self.rounds])
+            for binary in (True, False):
+                data, fields = t.oip(call.tensors, call.params, binary, [{"name": "out"}], True, "an id")
+                for _ in range(2 * self.rounds):
+                    self.one(call.infer, self.mutate(data, rng), fields)
+        self.goes_on(self.c.request("GET", "/v1/limits"))
+
+    def test_codings(self):
+        call = calls.attention("fp32")
+        data = t.safetensors(call.tensors, params=call.params)
+        for name, (coding, code) in CODINGS.items():
+            rng = np.random.default_rng([len(name), self.rounds])
+            for _ in range(2 * self.rounds):
+                self.one(call.path, self.mutate(code(data), rng), [("Content-Type", ST), ("Content-Encoding", coding)])
+        self.goes_on(self.c.request("GET", "/v1/limits"))
+
+    def test_targets(self):
+        """Query strings, too."""
+        call = calls.attention("fp32")
+        data = t.safetensors(call.tensors)
+        good = calls.query_of({**call.params, "window_size": [3, 0], "iters": 1, "format": "json"}).encode()
+        rng = np.random.default_rng(self.rounds)
+        for _ in range(3 * self.rounds):
+            query = self.mutate(good, rng)
+            query = bytes(c if 33 <= c < 127 and c not in b"#\"<>\\^`{|}" else 0x25 for c in query).decode()
+            self.one(call.path + "?" + query, data, [("Content-Type", ST)])
 
 
 if __name__ == "__main__":

@@ -155,6 +155,14 @@ class Forms(Test):
                 problem(send(self.c, call, headers=[("Accept", accept)]), 406, "not-acceptable", param="Accept")
                 self.assertEqual(self.run_(call, headers=[("Accept", accept)], query="format=json").form, "json")
         problem(send(self.c, calls.varlen(), headers=[("Accept", "application/x-npy")]), 406, "not-acceptable")
+        lines = [("Accept", "text/html"), ("accept", "application/json;q=0.1"), ("Accept", "image/png, x/y")]
+        self.assertEqual(self.run_(call, headers=lines).form, "json", "a list over several lines is one list")
+        problem(send(self.c, call, headers=lines[::2]), 406, "not-acceptable", found="text/html, image/png, x/y")
+        lines = [("Accept-Encoding", "br;q=1.0"), ("Accept-Encoding", "gzip;q=0.1"), ("accept-encoding", "zstd;q=0.2")]
+        big = calls.rmsnorm(shape=(50, 50))
+        reply = self.run_(big, query="format=json", headers=lines)
+        self.assertEqual(reply.r.get("content-encoding"), "zstd")
+        big.check(reply.outputs)
 
     def test_shuffled(self):
         """Byte-shuffled tensors, declared in each place a parameter may stand in; those not named stay as they are."""

@@ -162,6 +162,21 @@ Test(rmsnorm_cpu, many_rows)
 	}
 }
 
+/* Equal elements, so many that a float sum of their squares would be off by far more than its rounding. */
+Test(rmsnorm_cpu, long_row)
+{
+	struct golden g;
+	struct tensor *x;
+
+	make(&g, DT_FP32, 1, 1000003, "0");
+	x = &g.call.tensors[RMSNORM_X];
+	for (int64_t i = 0; i < tensor_elements(x); i++)
+		tensor_put(x, i, 0.3162);
+	finish(&g);
+	check_all(&g, true, "long");
+	golden_free(&g);
+}
+
 /* Rows whose squares float cannot hold, rows of zeros, NaN, infinities: as float64 has them. */
 Test(rmsnorm_cpu, extremes)
 {

@@ -66,6 +66,8 @@ Test(decode_json, shapes)
 		int64_t shape[4];
 	} cases[] = {
 		{"{\"dtype\":\"fp32\",\"data\":[[1,2,3],[4,5,6]]}", 2, {2, 3}},
+		{"{\"dtype\":\"float32\",\"data\":[1,2,3]}", 1, {3}},
+		{"{\"dtype\":\"fp32\",\"data\":[]}", 1, {0}},
 		{"{\"data\":[[[1],[2]]],\"dtype\":\"fp32\"}", 3, {1, 2, 1}},
 		{"{\"dtype\":\"fp32\",\"shape\":[2,3],\"data\":[[1,2,3],[4,5,6]]}", 2, {2, 3}},
 		{"{\"dtype\":\"fp32\",\"shape\":[],\"data\":1}", 0, {0}},
@@ -109,7 +111,8 @@ Test(decode_json, refused)
 		{"{\"inputs\":{\"q\":{}}}", ERR_MALFORMED_BODY, "dtype is missing"},
 		{"{\"inputs\":{\"q\":{\"dtype\":1,\"data\":[1]}}}", ERR_MALFORMED_BODY, "dtype (a string)"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp17\",\"shape\":[1],\"data\":[1]}}}", ERR_INVALID_DTYPE, "fp17"},
-		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"data\":[1,2]}}}", ERR_MALFORMED_BODY, "shape is missing"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"data\":1}}}", ERR_MALFORMED_BODY, "shape is missing"},
+		{"{\"inputs\":{\"q\":{\"dtype\":\"float\",\"data\":[1]}}}", ERR_INVALID_DTYPE, "float is no dtype"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"base64\":\"\"}}}", ERR_MALFORMED_BODY, "shape is missing"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1]}}}", ERR_MALFORMED_BODY, "data and base64"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1],\"data\":[1],\"base64\":\"AACAPw==\"}}}",
@@ -123,7 +126,7 @@ Test(decode_json, refused)
 		 "\"d\\u0061ta\":0}}}",
 		 ERR_MALFORMED_BODY, "escapes"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[2],\"data\":[1]}}}", ERR_MALFORMED_BODY,
-		 "has 1 elements"},
+		 "has 1 element,"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[-1],\"data\":[1]}}}", ERR_MALFORMED_BODY, "-1"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1.5],\"data\":[1]}}}", ERR_MALFORMED_BODY, "1.5"},
 		{"{\"inputs\":{\"q\":{\"dtype\":\"fp32\",\"shape\":[1e300],\"data\":[1]}}}", ERR_MALFORMED_BODY,

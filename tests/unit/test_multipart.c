@@ -239,7 +239,11 @@ Test(multipart, parts_that_are_refused)
 		{CD "name=\"q\"\r\n", "", ERR_MALFORMED_BODY, "empty"},
 		{CD "name=\"q\"\r\n", "1,2,3", ERR_MALFORMED_BODY, "'q' should be a tensor"},
 		{CD "name=\"q\"\r\n", "not a file at all", ERR_MALFORMED_BODY, "'q' should be a tensor"},
-		{CD "name=\"q\"; filename=\"q.npz\"\r\n", "PK\3\4zzzzzzzzzzzzzzz", ERR_MALFORMED_BODY, "ZIP"},
+		{CD "name=\"q\"; filename=\"q.npz\"\r\n", "PK\3\4zzzzzzzzzzzzzzz", ERR_MALFORMED_BODY, ".npz and .pt files are"},
+		{CD "name=\"q\"; filename=\"q.npy.gz\"\r\n", "\x1f\x8b\x08zzzzzzzzzzzzzzz", ERR_MALFORMED_BODY,
+		 "looks like gzip"},
+		{CD "name=\"q\"; filename=\"q.npy\"\r\n", "\x1f\x8b", ERR_MALFORMED_BODY, "Content-Encoding: gzip"},
+		{CD "name=\"q\"\r\n", "\x28\xb5\x2f\xfdzzzzzzzzz", ERR_MALFORMED_BODY, "Content-Encoding: zstd"},
 		{CD "name=\"causal\"; filename=\"c.txt\"\r\n", "", ERR_MALFORMED_BODY, "empty"},
 		{CD "name=\"zz\"; filename=\"Z.NPY\"\r\n", "not a file at all", ERR_MALFORMED_BODY,
 		 "should be a tensor"},
@@ -307,6 +311,57 @@ Test(multipart, bodies_that_are_malformed)
 			     e.msg);
 		fixture_fini(&f);
 	}
+}
+
+/* What follows a file that is too short is taken for its data: the message counts what the file had. */
+Test(multipart, files_cut_short)
+{
+	static const char dict[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (200,), }";
+	char data[800], found[40];
+
+	memset(data, 'd', sizeof(data));
+	for (size_t have = 0; have < sizeof(data); have += have < 780 ? 130 : 1) {
+		for (int last = 0; last < 2; last++) {
+			struct bytes q = {NULL, 0}, b = {NULL, 0};
+			struct fixture f;
+			struct err e;
+
+			bytes_npy(&q, 1, dict, data, have);
+			bytes_part(&b, "name=\"q\"; filename=\"q.npy\"", "", q.p, q.n);
+			if (!last)
+				bytes_part(&b, "name=\"key\"; filename=\"k.npy\"", "", data, sizeof(data));
+			bytes_text(&b, "--XX--\r\n");
+			snprintf(found, sizeof(found), "%zu bytes of data", have);
+			for (size_t step = 1; step < 2000; step += 666) {
+				cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, step, step % 2, &e), -1);
+				cr_expect_eq(e.code, ERR_MALFORMED_BODY, "%s", e.msg);
+				cr_expect_str_eq(e.found, found, "%zu: %s", have, e.msg);
+				cr_expect_str_eq(e.wanted, "800 bytes of data");
+				cr_expect_str_eq(e.input, "q");
+				cr_expect(strstr(e.msg, "is cut short"), "%s", e.msg);
+				fixture_fini(&f);
+			}
+			bytes_free(&b);
+			bytes_free(&q);
+		}
+	}
+	/* Several tensors in one file: the first whole one that holds the boundary. */
+	static const char head[] = "{\"q\":{\"dtype\":\"F32\",\"shape\":[20],\"data_offsets\":[0,80]},"
+				   "\"key\":{\"dtype\":\"F32\",\"shape\":[20],\"data_offsets\":[80,160]}}";
+	struct bytes s = {NULL, 0}, b = {NULL, 0};
+	struct fixture f;
+	struct err e;
+
+	bytes_safetensors(&s, head, data, 40);
+	bytes_part(&b, "name=\"all\"; filename=\"a.safetensors\"", "", s.p, s.n);
+	bytes_part(&b, "name=\"weight\"; filename=\"w.npy\"", "", data, sizeof(data));
+	bytes_text(&b, "--XX--\r\n");
+	cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, 100, true, &e), -1);
+	cr_expect_str_eq(e.found, "40 bytes of data", "%s", e.msg);
+	cr_expect_str_eq(e.input, "q");
+	fixture_fini(&f);
+	bytes_free(&b);
+	bytes_free(&s);
 }
 
 Test(multipart, files_that_end_early_or_late)

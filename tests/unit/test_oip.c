@@ -147,7 +147,7 @@ Test(oip, refused)
 		{"{\"inputs\":[{" Q ",\"data\":[1]}]}", ERR_MALFORMED_BODY, "shape"},
 		{"{\"inputs\":[{" Q ",\"shape\":[1]}]}", ERR_MALFORMED_BODY, "neither"},
 		{"{\"inputs\":[{" Q ",\"shape\":[1],\"what\":1,\"data\":[1]}]}", ERR_MALFORMED_BODY, "what"},
-		{"{\"inputs\":[{" Q ",\"shape\":[2],\"data\":[1]}]}", ERR_MALFORMED_BODY, "1 elements"},
+		{"{\"inputs\":[{" Q ",\"shape\":[2],\"data\":[1]}]}", ERR_MALFORMED_BODY, "has 1 element,"},
 		{"{\"inputs\":[{" Q ",\"shape\":[1],\"data\":[1],\"parameters\":{\"binary_data_size\":4}}]}",
 		 ERR_MALFORMED_BODY, "exclude"},
 		{"{\"inputs\":[{" Q ",\"shape\":[1],\"parameters\":{\"binary_data_size\":4}}]}", ERR_MALFORMED_BODY,

@@ -90,6 +90,7 @@ static const struct validation cases[] = {
 	{"flash_attn_func", {{"q", "fp16", "2 512 8 64"}, {"v", "fp16", "2 512 8 64"}}, NULL, ERR_MISSING_INPUT, "k",
 	 {"flash_attn_func", "input k", "key/value length", "batch size"}},
 	{"rmsnorm", {{"x", "bf16", "2 3 5"}}, NULL, ERR_MISSING_INPUT, "weight", {"weight", "row length"}},
+	{"rmsnorm", {{"weight", "bf16", "5"}}, NULL, ERR_MISSING_INPUT, "x", {"input x: fp32, fp16 or bf16 ["}},
 
 	/* Dtypes. */
 	{"flash_attn_func", {{"q", "fp16", "1 9 2 8"}, {"k", "bf16", "1 9 2 8"}, {"v", "fp16", "1 9 2 8"}}, NULL,
@@ -97,7 +98,7 @@ static const struct validation cases[] = {
 	{"flash_attn_func", {{"q", "fp16", "1 9 2 8"}, {"k", "fp16", "1 9 2 8"}, {"v", "fp8_e4m3", "1 9 2 8"}}, NULL,
 	 ERR_INVALID_DTYPE, "v", {"v is fp8_e4m3", "same dtype", "flash_attn_fp8_pertensor_func"}},
 	{"flash_attn_func", QKV("fp64", "1 9 2 8", "1 9 2 8", "1 9 2 8"), NULL, ERR_INVALID_DTYPE, "q", {"q is fp64",
-	 "fp32|fp16|bf16"}},
+	 "wanted fp32, fp16 or bf16"}},
 	{"flash_attn_func", QKV("fp8_e4m3fnuz", "1 9 2 8", "1 9 2 8", "1 9 2 8"), NULL, ERR_INVALID_DTYPE, "q",
 	 {"fp8_e4m3fnuz", "fp8_pertensor"}},
 	{"rmsnorm", {{"x", "bf16", "2 3 5"}, {"weight", "fp32", "5"}}, NULL, ERR_INVALID_DTYPE, "weight",
@@ -123,6 +124,8 @@ static const struct validation cases[] = {
 	 "; q is [2, 512, 8, 64]"}},
 	{"flash_attn_func", QKV("fp16", "2 512 8 64", "2 512 16 64", "2 512 16 64"), NULL, ERR_INVALID_SHAPE, "k",
 	 {"q has 8 heads, k and v have 16", "number of heads in key/value must divide the number in query"}},
+	{"flash_attn_func", QKV("fp16", "2 512 8 64", "2 8 512 64", "2 8 512 64"), NULL, ERR_INVALID_SHAPE, "k",
+	 {"must divide the number in query. It looks as if q and k had different layouts"}},
 	{"flash_attn_func", QKV("fp16", "2 512 8 64", "3 512 8 64", "3 512 8 64"), NULL, ERR_INVALID_SHAPE, "k",
 	 {"q and k disagree on the batch size (B)", "has 2", "has 3"}},
 	{"flash_attn_func", QKV("fp16", "2 512 8 64", "2 512 8 32", "2 512 8 64"), NULL, ERR_INVALID_SHAPE, "k",
@@ -348,6 +351,13 @@ Test(op, hints)
 		 {"layout=bhsd: 512 key/value heads", "give layout=bshd"},
 		 NULL},
 		{"1 1 8 64", "1 1 8 64", NULL, {NULL}, "layout"},
+		{"2 8 512 64",
+		 "2 512 8 64",
+		 NULL,
+		 {"had different layouts: read as layout=bshd, q has 8 positions and 512 heads, k and v have 512 and 8"},
+		 "give layout"},
+		{"2 512 8 64", "2 8 512 64", "layout=bhsd", {"had different layouts: read as layout=bhsd, q has 8 pos"}, NULL},
+		{"2 8 8 64", "2 8 8 64", NULL, {NULL}, "layout"},
 	};
 
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {

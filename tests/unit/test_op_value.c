@@ -25,6 +25,9 @@ static const struct op_param need_int = {.name = "need_int", .type = OP_INT, .re
 static const struct op_param number = {.name = "number", .type = OP_FLOAT};
 static const struct op_param positive = {.name = "positive", .type = OP_FLOAT, .min = 0, .max = 1e30};
 static const struct op_param word = {.name = "word", .type = OP_ENUM, .choices = "bshd|bhsd|x"};
+static const struct op_param unclear = {
+	.name = "unclear", .type = OP_ENUM, .choices = "bshd|bhsd", .unclear = "BHSD", .unclear_help = "say which"};
+static const struct op_param maybe = {.name = "maybe", .type = OP_ENUM, .choices = "none|naive"};
 static const struct op_param list = {.name = "list", .type = OP_INTS, .min = -1, .max = 100};
 
 /* What is taken, and as what: "T" and "F", numbers, lists with ';', "-" for not given, "!" for refused. */
@@ -93,7 +96,15 @@ static const struct {
 	{&word, "bshd", "0"},
 	{&word, "bhsd", "1"},
 	{&word, "x", "2"},
-	{&word, "BSHD", "!"},
+	{&word, "BSHD", "0"},
+	{&word, "X", "2"},
+	{&unclear, "bhsd", "1"},
+	{&unclear, " BHSD", "!"},
+	{&unclear, "BSHD", "0"},
+	{&maybe, "none", "0"},
+	{&maybe, "None", "-"},
+	{&maybe, "NULL", "-"},
+	{&maybe, "Naive", "1"},
 	{&word, "bsh", "!"},
 	{&word, "bshd|bhsd", "!"},
 	{&word, "", "!"},
@@ -172,7 +183,15 @@ Test(op_value, messages)
 	cr_expect_str_eq(e.found, "6");
 	cr_expect_str_eq(e.wanted, "an integer between -2 and 5");
 	op_value_parse(&word, "q", 1, &v, &e);
-	cr_expect_str_eq(e.wanted, "one of bshd|bhsd|x");
+	cr_expect_str_eq(e.wanted, "bshd, bhsd or x");
+	op_value_parse(&unclear, "BHSD", 4, &v, &e);
+	cr_expect_str_eq(e.msg, "unclear=BHSD is not clear: say which");
+	cr_expect_str_eq(e.wanted, "bshd or bhsd");
+	op_refused_check(find("flash_attn_func"), "softcap", 7, "30", 2, &e);
+	cr_expect_str_eq(e.msg, "softcap=30: a soft cap on the scores is not offered. Leave it out or give 0 or None");
+	cr_expect_str_eq(e.wanted, "0 or None");
+	cr_expect_str_eq(op_list_words("one", big, sizeof big), "one");
+	cr_expect_str_eq(op_list_words("a|b|c", big, 6), "a, b ");
 	memset(big, '1', sizeof big);
 	big[3] = '\n';
 	big[4] = '\0';

@@ -50,6 +50,17 @@ Test(options, defaults)
 	cr_expect_eq(o.queue, 2048);
 }
 
+/* -h is the only short one. */
+Test(options, asked_for_help)
+{
+	struct options o;
+	struct err e;
+
+	cr_assert_eq(parse(&o, &e, "-h", NULL, NULL), OPTIONS_EXIT);
+	cr_assert_eq(parse(&o, &e, "--queue", "3", "--help"), OPTIONS_EXIT);
+	cr_assert_eq(parse(&o, &e, "-v", NULL, NULL), OPTIONS_BAD);
+}
+
 Test(options, command_line_wins_over_environment)
 {
 	struct options o;

@@ -243,7 +243,7 @@ Test(run, copies_and_figures)
 	job.flush = 1;
 	job.baseline = IMPL_NAIVE;
 	bend = 0.5;
-	run_job(&d, &job, &done);
+	run_job(&d, &job, NULL, &done);
 	cr_assert_eq(done.err.code, ERR_NONE, "%s", done.err.msg);
 	for (int i = 0; i < 32; i++)
 		sum += (double)x[i] * (double)x[i];
@@ -281,7 +281,7 @@ Test(run, differences)
 	job.baseline = IMPL_NAIVE;
 	for (int i = 0; i < 4; i++) {
 		bend = bends[i];
-		run_job(&d, &job, &done);
+		run_job(&d, &job, NULL, &done);
 		if (isnan(bend))
 			cr_assert(isnan(done.baseline_max_abs_diff));
 		else
@@ -300,7 +300,7 @@ Test(run, an_error_at_any_step_leaves_nothing_behind)
 	for (fail_at = 1;; fail_at++) {
 		calls = 0;
 		memset(&done, 0, sizeof(done));
-		run_job(&d, &job, &done);
+		run_job(&d, &job, NULL, &done);
 		cr_assert_eq(d.allocated, 0);
 		cr_assert_eq(live, 0);
 		cr_assert_eq(plans, 0);
@@ -319,14 +319,33 @@ Test(run, the_time_is_up)
 {
 	job.iters = 1000;
 	job.deadline_ns = clock_ns();
-	run_job(&d, &job, &done);
+	run_job(&d, &job, NULL, &done);
 	cr_assert_eq(done.err.code, ERR_DEADLINE_EXCEEDED);
 	cr_assert_eq(runs, 1);
 	cr_assert_eq(live, 0);
 	job.deadline_ns = 0;
 	job.impl = IMPL_AITER;
-	run_job(&d, &job, &done);
+	run_job(&d, &job, NULL, &done);
 	cr_assert_eq(done.err.code, ERR_UNAVAILABLE_IMPL);
+}
+
+static bool
+cancelled_after_three(void *cls)
+{
+	return ++*(int *)cls > 3;
+}
+
+Test(run, cancelled_between_two_runs)
+{
+	int asked = 0;
+	struct run_watch watch = {cancelled_after_three, &asked};
+
+	job.iters = 1000;
+	run_job(&d, &job, &watch, &done);
+	cr_assert_eq(done.err.code, ERR_CLIENT_GONE);
+	cr_assert(strstr(done.err.msg, "after 4 of 1000"), "%s", done.err.msg);
+	cr_assert_eq(runs, 4);
+	cr_assert_eq(live, 0);
 }
 
 Test(run, statistics)

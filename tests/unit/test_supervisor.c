@@ -48,8 +48,12 @@ Test(supervisor, device_lists)
 		if (!cases[i].ids) {
 			cr_assert_null(s, "%s", cases[i].list);
 			cr_assert_eq(e.code, ERR_INVALID_PARAMETER);
+			cr_assert(strstr(e.msg, "--device: found "), "%s", e.msg);
+			/* What supervisor_check cannot see is how many there may be. */
+			cr_assert_eq(supervisor_check(cases[i].list, &e), strchr(cases[i].list, ',') ? 0 : -1);
 			continue;
 		}
+		cr_assert_eq(supervisor_check(cases[i].list, &e), 0);
 		cr_assert(s, "%s", e.msg);
 		for (unsigned d = 0; d < supervisor_devices(s); d++) {
 			struct device_state st;
@@ -298,6 +302,24 @@ Test(supervisor, death_while_idle)
 			  fixture_state(&f).obituary.msg);
 	}
 	await_ok(&f);
+	fixture_fini(&f);
+}
+
+/* By whom it was killed, when, and only then why that may have been. */
+Test(supervisor, killed_in_a_job)
+{
+	struct fixture f;
+
+	fixture_init(&f, true, NULL, 0, 60);
+	fixture_until_state(&f, W_READY);
+	fixture_submit(&f, 0, &jobs[0], FAKE_HANG, 0, NULL, 60000);
+	while (fixture_state(&f).running_since_ns == 0)
+		fixture_turn(&f);
+	kill(fixture_state(&f).pid, SIGKILL);
+	fixture_until_done(&f, jobs, 1);
+	cr_assert_eq(jobs[0].done.err.code, ERR_WORKER_CRASHED);
+	cr_assert(strstr(jobs[0].done.err.msg, " while running a job, perhaps because memory ran out"), "%s",
+		  jobs[0].done.err.msg);
 	fixture_fini(&f);
 }
 

@@ -12,21 +12,21 @@ Test(tensor, dtype_names)
 {
 	static const struct {
 		enum dtype dt;
-		const char *name, *safetensors, *npy, *oip;
+		const char *name, *python, *safetensors, *npy, *oip;
 		int size;
 	} want[] = {
-		{DT_FP32, "fp32", "F32", "<f4", "FP32", 4},
-		{DT_FP16, "fp16", "F16", "<f2", "FP16", 2},
-		{DT_BF16, "bf16", "BF16", "<V2", "BF16", 2},
-		{DT_FP64, "fp64", "F64", "<f8", "FP64", 8},
-		{DT_INT8, "int8", "I8", "|i1", "INT8", 1},
-		{DT_UINT8, "uint8", "U8", "|u1", "UINT8", 1},
-		{DT_INT32, "int32", "I32", "<i4", "INT32", 4},
-		{DT_INT64, "int64", "I64", "<i8", "INT64", 8},
-		{DT_BOOL, "bool", "BOOL", "|b1", "BOOL", 1},
-		{DT_FP8_E4M3, "fp8_e4m3", "F8_E4M3", "|V1", NULL, 1},
-		{DT_FP8_E4M3FNUZ, "fp8_e4m3fnuz", "F8_E4M3FNUZ", "|V1", NULL, 1},
-		{DT_FP8_E5M2, "fp8_e5m2", "F8_E5M2", "|V1", NULL, 1},
+		{DT_FP32, "fp32", "float32", "F32", "<f4", "FP32", 4},
+		{DT_FP16, "fp16", "float16", "F16", "<f2", "FP16", 2},
+		{DT_BF16, "bf16", "bfloat16", "BF16", "<V2", "BF16", 2},
+		{DT_FP64, "fp64", "float64", "F64", "<f8", "FP64", 8},
+		{DT_INT8, "int8", "int8", "I8", "|i1", "INT8", 1},
+		{DT_UINT8, "uint8", "uint8", "U8", "|u1", "UINT8", 1},
+		{DT_INT32, "int32", "int32", "I32", "<i4", "INT32", 4},
+		{DT_INT64, "int64", "int64", "I64", "<i8", "INT64", 8},
+		{DT_BOOL, "bool", "bool", "BOOL", "|b1", "BOOL", 1},
+		{DT_FP8_E4M3, "fp8_e4m3", "float8_e4m3fn", "F8_E4M3", "|V1", NULL, 1},
+		{DT_FP8_E4M3FNUZ, "fp8_e4m3fnuz", "float8_e4m3fnuz", "F8_E4M3FNUZ", "|V1", NULL, 1},
+		{DT_FP8_E5M2, "fp8_e5m2", "float8_e5m2", "F8_E5M2", "|V1", NULL, 1},
 	};
 
 	cr_expect_eq(sizeof want / sizeof want[0], DT_COUNT - 1);
@@ -37,6 +37,7 @@ Test(tensor, dtype_names)
 		cr_expect_str_eq(info->npy, want[i].npy);
 		cr_expect_eq(info->size, want[i].size);
 		cr_expect_eq(dtype_find(want[i].name, strlen(want[i].name)), want[i].dt);
+		cr_expect_eq(dtype_find(want[i].python, strlen(want[i].python)), want[i].dt);
 		cr_expect_eq(dtype_find_safetensors(want[i].safetensors, strlen(want[i].safetensors)), want[i].dt);
 		if (want[i].oip)
 			cr_expect_eq(dtype_find_oip(want[i].oip, strlen(want[i].oip)), want[i].dt);

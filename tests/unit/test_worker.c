@@ -262,6 +262,35 @@ Test(worker, many_from_two_loops)
 }
 
 /* What a correct front never sends: the worker says so and leaves with status 1. */
+Test(worker, cancels_what_runs)
+{
+	struct fixture f;
+	struct mem m;
+
+	fixture_init(&f, false, NULL, 0, 60);
+	mem_init(&m, f.pool, 0);
+	rmsnorm(&f, &m, &jobs[0], 512, 512);
+	jobs[0].job.msg.iters = 100000000;
+	link_submit(f.links[0], &jobs[0].job);
+	/* Behind it another one, taken out while the first runs: its answer must not get mixed up with the first's. */
+	rmsnorm(&f, &m, &jobs[1], 4, 64);
+	link_submit(f.links[1], &jobs[1].job);
+	link_flush(f.links[0]);
+	link_flush(f.links[1]);
+	while (fixture_state(&f).running_since_ns == 0)
+		fixture_turn(&f);
+	link_cancel(f.links[1], &jobs[1].job);
+	fixture_until_done(&f, &jobs[1], 1);
+	cr_assert_eq(jobs[1].done.err.code, ERR_CLIENT_GONE);
+	cr_assert_eq(jobs[0].dones, 0);
+	link_cancel(f.links[0], &jobs[0].job);
+	fixture_until_done(&f, &jobs[0], 1);
+	cr_assert_eq(jobs[0].done.err.code, ERR_CLIENT_GONE);
+	cr_assert_eq(fixture_state(&f).restarts, 0, "no worker had to die for it");
+	mem_fini(&m);
+	fixture_fini(&f);
+}
+
 Test(worker, malformed_jobs, .timeout = 120)
 {
 	for (int c = 0; c < 12; c++) {
@@ -336,9 +365,10 @@ Test(worker, leaves_with_the_front)
 			mem_init(&m, f->pool, 0);
 			rmsnorm(f, &m, &jobs[0], 512, 512);
 			jobs[0].job.msg.iters = 100000000;
-			if (busy)
+			if (busy) {
 				link_submit(f->links[0], &jobs[0].job);
 				link_flush(f->links[0]);
+			}
 			while (busy && fixture_state(f).running_since_ns == 0)
 				fixture_turn(f);
 			pid = fixture_state(f).pid;
