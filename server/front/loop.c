@@ -21,6 +21,7 @@
 #define EXPIRE_NS 20000000u /* while jobs run: how exact their deadlines are */
 #define EVENTS 128
 #define ACCEPTS 64 /* per turn */
+#define WARN_NS 1000000000u
 
 int
 loop_watch(struct loop *l, int fd, struct loop_source *s, uint32_t events)
@@ -110,6 +111,7 @@ static void
 listener_ready(struct loop_source *s, uint32_t events)
 {
 	struct loop_listener *li = (struct loop_listener *)s;
+	struct loop *l = li->loop;
 	struct sockaddr_storage addr;
 	socklen_t len;
 	int i, fd;
@@ -124,8 +126,12 @@ listener_ready(struct loop_source *s, uint32_t events)
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
 			/* Level-triggered: without a pause this would spin until a descriptor is free. */
-			log_warn("accept: %s", strerror(errno));
+			if (l->now_ns - l->warned_ns > WARN_NS) {
+				log_warn("accept: %s", strerror(errno));
+				l->warned_ns = l->now_ns;
+			}
 			usleep(1000);
+			return;
 		}
 		if (errno != EINTR && errno != ECONNABORTED)
 			return;

@@ -10,7 +10,7 @@
 #include <math.h>
 
 #define SUM_LEAST 1e-20 /* below, squares may have been lost to underflow */
-#define SUM_BLOCK 4096 /* elements summed as floats; over millions roundings of the same sign would add up */
+#define SUM_BLOCK 2048	/* elements summed as floats; over millions roundings of the same sign would add up */
 
 _Static_assert(SUM_BLOCK % (4 * LANES) == 0, "whole vectors in every block but the last");
 
@@ -61,7 +61,8 @@ sum_squares(const char *x, int64_t n, enum dtype dt)
 	double sum = 0;
 
 	for (int64_t at = 0; at < n; at += SUM_BLOCK)
-		sum += (double)sum_block(x + (size_t)at * vf_dtype_size(dt), n - at < SUM_BLOCK ? n - at : SUM_BLOCK, dt);
+		sum += (double)sum_block(x + (size_t)at * vf_dtype_size(dt), n - at < SUM_BLOCK ? n - at : SUM_BLOCK,
+					 dt);
 	return sum;
 }
 

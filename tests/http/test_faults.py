@@ -121,7 +121,7 @@ class Workers(Faults):
             job = Asking(self.server, ATTENTION, long_job())
             os.kill(busy(self.server), number)
             p = problem(job.reply(), 500, "worker-crashed")
-            self.assertRegex(p["detail"], "(?i)signal|killed|abort")
+            self.assertRegex(p["detail"], r"was killed by signal %d \([A-Za-z]+\) while running a job" % number)
             self.assertEqual(p["op"], "flash_attn_func")
 
     def test_connection_survives(self):
@@ -161,6 +161,7 @@ class Workers(Faults):
         problem(job.reply(), 504, "deadline-exceeded")
         rms_check(behind.reply())
         self.assertEqual(state_of(pid), "")
+        self.server.wait_for(r"worker cpu:0 \(pid %d\): the time was up" % pid)
 
     def test_stopped_idle(self):
         """A job sent to a worker that does not even start it: its time is up, and the next one is served."""
@@ -171,6 +172,7 @@ class Workers(Faults):
         problem(job.reply(), 504, "deadline-exceeded")
         rms_check(behind.reply())
         self.assertEqual(state_of(pid), "")
+        self.server.wait_for(r"worker cpu:0 \(pid %d\): .*lost a job" % pid)
 
     def test_stopped_for_a_moment(self):
         pid = device(self.server)["pid"]
@@ -301,9 +303,7 @@ class Full(unittest.TestCase):
                 k = np.zeros((1, 1, 1, 32), np.float32)
                 v = np.zeros((1, 1, 1, 256), np.float32)
                 r = c.request("POST", ATTENTION, t.safetensors({"q": q, "k": k, "v": v}), [SAFETENSORS])
-                self.assertIn(r.status, (422, 503, 507), r)
-                if r.status != 422:
-                    problem(r, r.status)
+                problem(r, 507, "out-of-memory")
             quiescent(s)
 
 

@@ -108,9 +108,7 @@ class Files(Refusing):
         self.post(422, "invalid-shape", RMS, file(tree(weight={**w, "shape": [1] * 8 + [4]})), input="weight")
         self.post(422, "invalid-parameter", RMS, file(tree(__metadata__={"params": '{"eps":{"a":1}}'})), param="eps")
         many = {"x%d" % i: np.ones(1, np.float32) for i in range(100)}
-        r = self.c.request("POST", RMS, t.safetensors(many), [("Content-Type", ST)])
-        self.assertIn(r.status, (400, 422))
-        self.goes_on(r)
+        self.post(400, "malformed-body", RMS, t.safetensors(many), detail=has("more than 24 tensors"))
 
     def test_multipart(self):
         call = calls.rmsnorm(shape=(2, 4))
@@ -197,19 +195,16 @@ class Files(Refusing):
                                    (both(x.replace("[2,2]", "[1,1,1,1,1,1,1,2,2]")), 422, "invalid-shape"),
                                    (both(params='{"eps":{}}'), 422, "invalid-parameter"),
                                    (both(params='{"eps":[1,{}]}'), 422, "invalid-parameter"),
-                                   (both(params='{"eps":1,"eps":2}'), 400, None),
+                                   (both(params='{"eps":1,"eps":2}'), 400, "malformed-body"),
                                    (both(params='{"eps":"x"}'), 422, "invalid-parameter"),
                                    (both('{"generate":"normal","seed":7,"shape":[2,2],"dtype":"fp32"}'), 422,
                                     "unsupported-parameter"),
                                    (both('{"tensor":"sha256:00"}'), 422, "unsupported-parameter"),
-                                   (both(x.replace("[2,2]", "[3000000000,3000000000,3000000000]")), None, None),
+                                   (both(x.replace("[2,2]", "[3000000000,3000000000,3000000000]")), 422, "invalid-shape"),
                                    (both(x.replace("[2,2]", "[4000000000]")), 413, "too-large")):
             with self.subTest(text):
                 r = self.c.request("POST", RMS, text.encode(), [("Content-Type", JSON)])
-                if status is None:
-                    self.assertIn(r.status, (400, 413, 422), r)
-                else:
-                    problem(r, status, slug or json.loads(r.body.decode())["type"][10:])
+                problem(r, status, slug)
                 self.goes_on(r)
 
 
@@ -399,13 +394,12 @@ class Oip(Refusing):
     def test_header_length(self):
         body, fields = t.oip(self.call_.tensors)
         n = int(fields[1][1])
-        for value in (n - 1, n + 1, len(body), len(body) + 1, 1, 10 ** 15, 10 ** 17, "-1", "x", "1 2", "1,2", "+%d" % n,
+        for value in (n - 1, n + 1, len(body), len(body) + 1, 1, 10 ** 12, 10 ** 15, 10 ** 17, "-1", "x", "1 2", "1,2", "+%d" % n,
                       "0x10",
                       "%d.0" % n, ""):
             with self.subTest(value):
                 r = self.c.request("POST", self.call_.infer, body, [("Inference-Header-Content-Length", str(value))])
-                self.assertIn(r.status, (400, 413), r)
-                oip_error(r, r.status)
+                oip_error(r, 413 if value == 10 ** 12 else 400)
                 self.goes_on(r)
         self.bad(body, pattern="", fields=[])
         self.bad(json.dumps(json.loads(body[:n])).encode(), pattern="Inference-Header-Content-Length is missing")

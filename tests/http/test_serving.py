@@ -5,6 +5,7 @@ kinds of sockets it listens on. Whatever clients do, others are served and nothi
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -138,6 +139,15 @@ class Deadlines(unittest.TestCase):
             x = t.safetensors_parse(body)[0]["x"]
             t.assert_close(t.safetensors_parse(r.body)[0]["out"], t.rmsnorm(x, np.ones(262144)), "fp32")
             alive(c)
+        quiescent(self.server)
+
+
+    def test_stalled_body(self):
+        """Fast at first, then nothing: --idle-timeout ends that, however good the average is."""
+        body = rms_big(3)
+        with self.server.client(30) as c:
+            c.send(post_head(len(body)) + body[:len(body) // 2])
+            refused(c, 408, "request-timeout")
         quiescent(self.server)
 
 
@@ -310,6 +320,15 @@ class Limits(unittest.TestCase):
         with t.Server("--max-body", "1K", "--prefault", "1M") as s, s.client() as c:
             problem(c.request("POST", RUN, bytes(1025), [SAFETENSORS]), 413, "too-large")
             rms_check(c.request("POST", RUN, rms_body(), [SAFETENSORS]))
+
+
+class Stopping(unittest.TestCase):
+    def test_many_signals(self):
+        """Whoever is impatient ends an idle server just as well: status 0 (leaving the block checks it)."""
+        with t.Server("--loops", "1", "--threads", "1", "--prefault", "1M") as s:
+            while s.process.poll() is None:
+                s.process.send_signal(signal.SIGTERM)
+                time.sleep(0.001)
 
 
 class Listening(unittest.TestCase):

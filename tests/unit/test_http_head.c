@@ -377,6 +377,10 @@ Test(http_head, description)
 	cr_assert(h.path_len == 4 && h.target_len == strlen("http://b.example:80/x/y?z"));
 	cr_assert(h.n_framing == 1 && strncmp(text + h.framing[0], "Expect", 6) == 0);
 
+	text = "GET / HTTP/1.1\r\nHost: a\r\ncookie: a=b\r\n\r\n";
+	parse(text, &h);
+	cr_assert(h.n_framing == 1 && strncmp(text + h.framing[0], "cookie", 6) == 0);
+
 	text = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n";
 	parse(text, &h);
 	cr_assert(h.chunked && !h.has_length && h.n_framing == 1);

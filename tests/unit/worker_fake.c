@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "worker_fake.h"
 
 #define SLABS 1024
@@ -116,6 +117,7 @@ static void
 running(uint64_t loop, uint64_t id)
 {
 	atomic_store(&status->running_id, id);
+	atomic_store(&status->running_since_ns, loop ? clock_ns() : 0);
 	atomic_store(&status->running_loop, loop);
 }
 
