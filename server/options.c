@@ -225,7 +225,8 @@ options_parse(struct options *o, int argc, char **argv, struct err *e)
 
 	memset(o, 0, sizeof(*o));
 	for (int i = 1; i < argc; i++) {
-		bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0, man = strcmp(argv[i], "--man") == 0;
+		bool help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0,
+		     man = strcmp(argv[i], "--man") == 0;
 
 		if (!help && !man && strcmp(argv[i], "--version") != 0)
 			continue;

@@ -37,7 +37,7 @@ struct dtype_info {
 	const char *name;	 /* ours: "fp16" */
 	const char *python;	 /* what numpy and torch call it: "float16" */
 	const char *safetensors; /* "F16" */
-	const char *npy;	 /* "<f2"; NULL: numpy has no such type ("<V2" for bf16, "|V1" for fp8) */
+	const char *npy;	 /* "<f2"; bf16 and fp8 as ml_dtypes writes them: "<V2", "|V1" */
 	const char *oip;	 /* "FP16" */
 	uint8_t size;		 /* bytes */
 	bool is_float;

@@ -19,13 +19,13 @@
 #define BOUNDARY_MAX 70
 #define PARTS_MAX 64
 #define HEADERS_MAX 8192
-#define VALUE_MAX 65536	  /* a parameter's text */
-#define IGNORED_MAX 65536 /* preamble, epilogue */
-#define PADDING_MAX 64	  /* blanks after a boundary */
-#define SNIFF 10	  /* bytes of content that tell what a part is */
+#define VALUE_MAX 65536	    /* a parameter's text */
+#define IGNORED_MAX 65536   /* preamble, epilogue */
+#define PADDING_MAX 64	    /* blanks after a boundary */
+#define SNIFF 10	    /* bytes of content that tell what a part is */
 #define LOOK_MAX (64 << 20) /* of a file's data, for the delimiter that ended it too early */
-#define CHUNK 4096	  /* bytes added to the buffer between two searches */
-#define CRLF 2		  /* see begin_search */
+#define CHUNK 4096	    /* bytes added to the buffer between two searches */
+#define CRLF 2		    /* see begin_search */
 
 enum state {
 	IN_PREAMBLE,
@@ -165,31 +165,32 @@ is_safetensors(const unsigned char *p, size_t n)
 static int
 not_a_file(const struct multipart *m, const unsigned char *p, size_t n, struct err *e)
 {
-	const char *what = "neither numpy's nor safetensors' begin", *packed = NULL;
+	const char *what = "neither numpy's nor safetensors' begin",
+		   *good = "a .npy or .safetensors file, or a JSON object";
+	const char *packed = NULL;
 
 	if (n >= 2 && memcmp(p, "\x1f\x8b", 2) == 0)
 		packed = "gzip";
 	else if (n >= 4 && memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0)
 		packed = "zstd";
 	if (packed)
-		return err_input(e, ERR_MALFORMED_BODY, m->shown, packed, "a .npy or .safetensors file, or a JSON object",
-				 "the part '%s' looks like %s: parts are not decompressed one by one; send the file as it is, "
-				 "or compress the whole body and say so in Content-Encoding: %s",
-				 m->shown, packed, packed);
+		return err_input(
+			e, ERR_MALFORMED_BODY, m->shown, packed, good,
+			"the part '%s' looks like %s: parts are not decompressed one by one; send the file as it is, "
+			"or compress the whole body and say so in Content-Encoding: %s",
+			m->shown, packed, packed);
 	if (n >= 2 && memcmp(p, "PK", 2) == 0)
-		return err_input(e, ERR_MALFORMED_BODY, m->shown, "a ZIP archive", ".npy files, a part each",
-				 "the part '%s' looks like a ZIP archive: .npz and .pt files are not read; send each array "
-				 "as a .npy file (numpy.save) in a part of its own",
-				 m->shown);
+		return err_input(
+			e, ERR_MALFORMED_BODY, m->shown, "a ZIP archive", ".npy files, a part each",
+			"the part '%s' looks like a ZIP archive: .npz and .pt files are not read; send each array "
+			"as a .npy file (numpy.save) in a part of its own",
+			m->shown);
 	if (n == 0)
 		what = "nothing: the file is empty";
 	else if (m->head.safetensors)
 		what = "a file too short for safetensors";
-	return err_input(
-		e, ERR_MALFORMED_BODY, m->shown, what, "a .npy or .safetensors file, or a JSON object",
-		"the part '%s' should be a tensor, but holds %s; send a .npy file (numpy.save), a .safetensors file or "
-		"a JSON object",
-		m->shown, what);
+	return err_input(e, ERR_MALFORMED_BODY, m->shown, what, good,
+			 "the part '%s' should be a tensor, but holds %s; send %s", m->shown, what, good);
 }
 
 static bool
@@ -453,9 +454,10 @@ after_file(struct multipart *m, const unsigned char *p, struct err *e)
 {
 	if (*p != (unsigned char)m->delimiter[m->len]) {
 		if (!was_cut(m, m->len == 0 ? p : NULL, e))
-			err_input(e, ERR_MALFORMED_BODY, m->shown, "no boundary behind the data", "the boundary",
-				  "the file in the part '%s' goes on after the data its header tells of, or was cut short",
-				  m->shown);
+			err_input(
+				e, ERR_MALFORMED_BODY, m->shown, "no boundary behind the data", "the boundary",
+				"the file in the part '%s' goes on after the data its header tells of, or was cut short",
+				m->shown);
 		return -1;
 	}
 	if (++m->len == m->delimiter_len)

@@ -32,15 +32,6 @@ add_piece(struct body *b, const void *p, uint64_t n)
 	b->bytes += n;
 }
 
-static const char *
-npy_descr(enum dtype dt)
-{
-	const struct dtype_info *info = dtype_info(dt);
-
-	/* bf16 and fp8 are unknown to numpy; ml_dtypes writes them as void of their size */
-	return info->npy ? info->npy : info->size == 2 ? "<V2" : "|V1";
-}
-
 static int
 encode_npy(const struct encode_job *job, struct body *b, struct err *e)
 {
@@ -56,7 +47,7 @@ encode_npy(const struct encode_job *job, struct body *b, struct err *e)
 			       job->n, job->mode == DATA_ALL ? "" : " without data");
 	text_init(&head, HEADER_CEILING);
 	text_addn(&head, (const char *)magic, sizeof(magic));
-	text_addf(&head, "{'descr': '%s', 'fortran_order': False, 'shape': (", npy_descr(t->dtype));
+	text_addf(&head, "{'descr': '%s', 'fortran_order': False, 'shape': (", dtype_info(t->dtype)->npy);
 	for (int i = 0; i < t->rank; i++)
 		text_addf(&head, "%s%" PRId64, i ? ", " : "", t->shape[i]);
 	text_add(&head, t->rank == 1 ? ",), }" : "), }");

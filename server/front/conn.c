@@ -311,8 +311,8 @@ recv(int fd, void *buf, size_t len, int flags)
 		return head_recv(c, buf, len);
 	case CONN_GIVEN:
 		return head_give(c, buf, len);
-	case CONN_LINGER:
-		return conn_drain(c);
+	case CONN_LINGER: /* whatever is still unread when the time is up, that is the end */
+		return clock_ns() < c->linger_until_ns ? conn_drain(c) : 0;
 	case CONN_BODY:
 	case CONN_HANDLED:
 		break;

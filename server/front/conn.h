@@ -83,7 +83,7 @@ void conn_request_end(struct conn *c);
 /* Bytes of further requests are waiting in the buffer, which no socket event will announce. */
 bool conn_pipelined(const struct conn *c);
 
-/* Has the client closed? For requests that wait for a device. */
+/* Has the client closed its side? */
 bool conn_client_gone(struct conn *c);
 
 /* Every 250 ms: deadlines. */

@@ -173,9 +173,9 @@ handle(void *cls, struct MHD_Connection *mc, const char *url, const char *method
 	*upload_size = 0;
 	switch (request_turn(req)) {
 	case TURN_REPLY:
-		/* libmicrohttpd would wait for a socket event that pipelined bytes, already read, never cause;
-		 * after a resume it asks without one. */
-		if (!req->suspended && conn_pipelined(req->conn))
+		/* libmicrohttpd would wait for a socket event that pipelined bytes, already read, never cause, nor an
+		 * end that came along with the request; after a resume it asks without one. */
+		if (!req->suspended && (conn_pipelined(req->conn) || conn_client_gone(req->conn)))
 			break;
 		return queue_reply(mc, req);
 	case TURN_GONE:

@@ -185,7 +185,8 @@ check_presence(const struct op *op, const struct op_call *c, struct err *e)
 		op_shape_words(op, op_shape_rule(op, c, i), rule, sizeof rule);
 		return err_input(e, ERR_MISSING_INPUT, t->name, "nothing", op_shape_rule(op, c, i),
 				 "%s needs the input %s: %s %s", op->name, t->name,
-				 t->dtypes[0] == '=' ? "a tensor" : op_list_words(t->dtypes, dtypes, sizeof dtypes), rule);
+				 t->dtypes[0] == '=' ? "a tensor" : op_list_words(t->dtypes, dtypes, sizeof dtypes),
+				 rule);
 	}
 	return 0;
 }

@@ -289,8 +289,7 @@ op_refused_check(const struct op *op, const char *name, size_t name_len, const c
 	if (r->neutral)
 		op_list_words(r->neutral, neutral, sizeof neutral);
 	return err_param(e, ERR_UNSUPPORTED_PARAMETER, r->name, found, r->neutral ? neutral : "leave it out",
-			 "%s=%s: %s. Leave it out%s%s", r->name, found, r->help, r->neutral ? " or give " : "",
-			 neutral);
+			 "%s=%s: %s. Leave it out%s%s", r->name, found, r->help, r->neutral ? " or give " : "", neutral);
 }
 
 /* Edit distance without case; SIZE_MAX when a name is too long to be a slip of the finger. */

@@ -37,7 +37,7 @@ cpuinfo_read(struct cpu *cpu)
 		value[strcspn(value, "\n")] = '\0';
 		if (strncmp(line, "model name", 10) == 0)
 			snprintf(cpu->model, sizeof(cpu->model), "%.90s", value);
-		else if (strncmp(line, "cpu MHz", 7) == 0 && (mhz = atof(value)) > 0 && mhz < 1e6)
+		else if (strncmp(line, "cpu MHz", 7) == 0 && (mhz = strtod(value, NULL)) > 0 && mhz < 1e6)
 			cpu->mhz = (uint32_t)(mhz + 0.5);
 	}
 	if (f)

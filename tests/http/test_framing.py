@@ -5,6 +5,7 @@ answered.
 """
 import http.client
 import json
+import socket
 import time
 import unittest
 
@@ -374,6 +375,17 @@ class KeepAlive(unittest.TestCase):
             r = c.request("HEAD", "/v2/models/rmsnorm/infer")
             self.assertEqual((r.status, r.get("allow")), (405, "POST"))
             alive(c)
+
+
+class HalfClosed(unittest.TestCase):
+    def test_end_with_the_request(self):
+        """A client that stops sending right after its request is answered, and then the connection ends at once."""
+        for _ in range(20):
+            with server.client() as c:
+                c.send(b"GET /v1/limits HTTP/1.1\r\nHost: a\r\n\r\n")
+                c.sock.shutdown(socket.SHUT_WR)
+                self.assertEqual(c.response().status, 200)
+                self.assertTrue(c.closed(5), "still open")
 
 
 class Chunked(unittest.TestCase):

@@ -356,7 +356,11 @@ Test(op, hints)
 		 NULL,
 		 {"had different layouts: read as layout=bshd, q has 8 positions and 512 heads, k and v have 512 and 8"},
 		 "give layout"},
-		{"2 512 8 64", "2 8 512 64", "layout=bhsd", {"had different layouts: read as layout=bhsd, q has 8 pos"}, NULL},
+		{"2 512 8 64",
+		 "2 8 512 64",
+		 "layout=bhsd",
+		 {"had different layouts: read as layout=bhsd, q has 8 pos"},
+		 NULL},
 		{"2 8 8 64", "2 8 8 64", NULL, {NULL}, "layout"},
 	};
 
