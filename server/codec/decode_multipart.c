@@ -3,10 +3,11 @@
  *
  * A part is a .npy file (an input, told by its magic), a .safetensors file (several inputs), an input as a JSON
  * object, or else a parameter as text. Files tell their own length, so their bytes go straight into the
- * tensors and are not searched for the boundary; all else is small and is searched in a buffer. multipart_head.c
- * reads the parts' header fields, multipart_json.c inputs as JSON. Owns that buffer and the decoders of the parts.
+ * tensors, where they are searched for the boundary: a file that is shorter than it says would else take the next
+ * part for its data. All else is small and is searched in a buffer. multipart_head.c reads the parts' header fields,
+ * multipart_json.c inputs as JSON. Owns that buffer and the decoders of the parts.
  */
-#include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,16 +15,15 @@
 #include "codec/decoder.h"
 #include "codec/multipart_head.h"
 #include "codec/multipart_json.h"
+#include "codec/multipart_scan.h"
 #include "text.h"
 
-#define BOUNDARY_MAX 70
 #define PARTS_MAX 64
 #define HEADERS_MAX 8192
 #define VALUE_MAX 65536	    /* a parameter's text */
 #define IGNORED_MAX 65536   /* preamble, epilogue */
 #define PADDING_MAX 64	    /* blanks after a boundary */
 #define SNIFF 10	    /* bytes of content that tell what a part is */
-#define LOOK_MAX (64 << 20) /* of a file's data, for the delimiter that ended it too early */
 #define CHUNK 4096	    /* bytes added to the buffer between two searches */
 #define CRLF 2		    /* see begin_search */
 
@@ -42,8 +42,7 @@ enum state {
 struct multipart {
 	struct decoder d;
 	enum state state;
-	char delimiter[4 + BOUNDARY_MAX]; /* CR LF - - boundary */
-	size_t delimiter_len;
+	struct delimiter delimiter;
 	unsigned char *buf;
 	size_t len, cap;
 	size_t start, searched; /* of buf: where content begins, what cannot hold the delimiter's begin any more */
@@ -111,12 +110,12 @@ search(struct multipart *m, const unsigned char *p, size_t n, size_t *used, ptrd
 		return -1;
 	*used = n;
 	*found = -1;
-	unsigned char *hit = memmem(m->buf + m->searched, m->len - m->searched, m->delimiter, m->delimiter_len);
+	unsigned char *hit = memmem(m->buf + m->searched, m->len - m->searched, m->delimiter.text, m->delimiter.len);
 	if (hit) {
 		*found = hit - m->buf;
-		*used -= m->len - ((size_t)*found + m->delimiter_len);
-	} else if (m->len >= m->delimiter_len) {
-		m->searched = m->len - (m->delimiter_len - 1);
+		*used -= m->len - ((size_t)*found + m->delimiter.len);
+	} else if (m->len >= m->delimiter.len) {
+		m->searched = m->len - (m->delimiter.len - 1);
 	}
 	return 0;
 }
@@ -155,42 +154,19 @@ is_json(const unsigned char *p, size_t n)
 }
 
 static bool
+is_text(const unsigned char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if ((p[i] < ' ' && !memchr("\t\r\n", p[i], 3)) || p[i] == 127)
+			return false;
+	return true;
+}
+
+static bool
 is_safetensors(const unsigned char *p, size_t n)
 {
 	/* A length below 2^32, then a header. */
 	return n >= SNIFF && memcmp(p + 4, "\0\0\0\0{\"", 6) == 0;
-}
-
-/* Files are handed over as soon as they are told; this part was expected to be one. */
-static int
-not_a_file(const struct multipart *m, const unsigned char *p, size_t n, struct err *e)
-{
-	const char *what = "neither numpy's nor safetensors' begin",
-		   *good = "a .npy or .safetensors file, or a JSON object";
-	const char *packed = NULL;
-
-	if (n >= 2 && memcmp(p, "\x1f\x8b", 2) == 0)
-		packed = "gzip";
-	else if (n >= 4 && memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0)
-		packed = "zstd";
-	if (packed)
-		return err_input(
-			e, ERR_MALFORMED_BODY, m->shown, packed, good,
-			"the part '%s' looks like %s: parts are not decompressed one by one; send the file as it is, "
-			"or compress the whole body and say so in Content-Encoding: %s",
-			m->shown, packed, packed);
-	if (n >= 2 && memcmp(p, "PK", 2) == 0)
-		return err_input(
-			e, ERR_MALFORMED_BODY, m->shown, "a ZIP archive", ".npy files, a part each",
-			"the part '%s' looks like a ZIP archive: .npz and .pt files are not read; send each array "
-			"as a .npy file (numpy.save) in a part of its own",
-			m->shown);
-	if (n == 0)
-		what = "nothing: the file is empty";
-	else if (m->head.safetensors)
-		what = "a file too short for safetensors";
-	return err_input(e, ERR_MALFORMED_BODY, m->shown, what, good,
-			 "the part '%s' should be a tensor, but holds %s; send %s", m->shown, what, good);
 }
 
 static bool
@@ -214,11 +190,11 @@ end_text(struct multipart *m, size_t end, struct err *e)
 	}
 	if (must_be_file(m)) {
 		if (m->head.safetensors || m->head.npy || !is_json(p, n))
-			return not_a_file(m, p, n, e);
+			return multipart_not_a_file(&m->head, m->shown, p, n, e);
 		return begin_json(m, e) < 0 || multipart_json_add(&m->jsons, p, n, e) < 0 ? -1 : end_json(m, e);
 	}
 	if (n == 0 && m->head.has_filename)
-		return not_a_file(m, p, n, e);
+		return multipart_not_a_file(&m->head, m->shown, p, n, e);
 	if (strcmp(m->head.name, "params") == 0) {
 		snprintf(where, sizeof(where), "the part 'params'");
 		if (intake_json_params_text(m->d.in, (const char *)p, n, where, e) < 0)
@@ -246,6 +222,43 @@ end_file(struct multipart *m, struct err *e)
 	return 0;
 }
 
+/* The file ends `left` bytes before its last tensor's end. */
+static int
+cut_short(const struct multipart *m, uint64_t left, struct err *e)
+{
+	const struct intake *in = m->d.in;
+	const struct intake_tensor *it = NULL;
+	char found[40], wanted[40];
+	uint64_t have = 0, all = 0;
+
+	for (int i = m->first; i < in->n_tensors; i++)
+		all += in->tensors[i].t.bytes;
+	if (all == 0 || left > all)
+		return err_input(e, ERR_MALFORMED_BODY, m->shown, "a part of its header", "all of the file",
+				 "the file in the part '%s' is cut short: it ends within its header", m->shown);
+	have = all - left;
+	for (int i = m->first; i < in->n_tensors; i++) {
+		it = &in->tensors[i];
+		if (have < it->t.bytes)
+			break;
+		have -= it->t.bytes;
+	}
+	snprintf(found, sizeof(found), "%" PRIu64 " bytes of data", have);
+	snprintf(wanted, sizeof(wanted), "%" PRIu64 " bytes of data", it->t.bytes);
+	return err_input(e, ERR_MALFORMED_BODY, it->name, found, wanted,
+			 "the file in the part '%s' is cut short: it has %s for '%s', its header tells of %s", m->shown,
+			 found, it->name, wanted);
+}
+
+/* Look for the delimiter in the next n bytes of the file, which wanted `want` before them. */
+static int
+check_data(struct multipart *m, const unsigned char *p, size_t n, uint64_t want, struct err *e)
+{
+	ptrdiff_t at;
+
+	return delimiter_scan(&m->delimiter, p, n, &at) ? cut_short(m, want - (uint64_t)at, e) : 0;
+}
+
 /* Give the file up to n bytes, as many as it wants. Returns how many, or -1. */
 static ptrdiff_t
 add_file(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
@@ -254,7 +267,7 @@ add_file(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
 
 	if (n > want)
 		n = (size_t)want;
-	if (m->file->ops->feed(m->file, p, n, e) < 0 || end_file(m, e) < 0)
+	if (check_data(m, p, n, want, e) < 0 || m->file->ops->feed(m->file, p, n, e) < 0 || end_file(m, e) < 0)
 		return -1;
 	return (ptrdiff_t)n;
 }
@@ -273,14 +286,18 @@ decide(struct multipart *m, struct err *e)
 	} else if (!must_be_file(m)) {
 		m->state = IN_TEXT;
 		return 0;
+	} else if (is_text(p, SNIFF) && !is_json(p, SNIFF)) {
+		m->state = IN_TEXT; /* a file's name, perhaps: all of it is for the message */
+		return 0;
 	} else if (m->head.npy || !is_json(p, SNIFF)) {
-		return not_a_file(m, p, SNIFF, e);
+		return multipart_not_a_file(&m->head, m->shown, p, SNIFF, e);
 	} else {
 		return begin_json(m, e);
 	}
 	if (!m->file)
 		return no_memory(e);
 	m->state = IN_FILE;
+	m->delimiter.tail_len = 0;
 	for (size_t n = SNIFF; n > 0;) {
 		if (m->state != IN_FILE)
 			return bad_body(e, "a file is shorter than its own header");
@@ -374,6 +391,8 @@ in_text(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
 
 	if (search(m, p, n < CHUNK ? n : CHUNK, &used, &found, e) < 0)
 		return -1;
+	if ((found >= 0 ? (size_t)found : m->searched) > m->start + VALUE_MAX && must_be_file(m))
+		return multipart_not_a_file(&m->head, m->shown, m->buf + m->start, VALUE_MAX, e);
 	if ((found >= 0 ? (size_t)found : m->searched) > m->start + VALUE_MAX)
 		return err_param(e, ERR_INVALID_PARAMETER, m->shown, "a longer text", "at most 65536 bytes",
 				 "the part '%s' is neither .npy nor .safetensors, and too long for a parameter",
@@ -404,63 +423,17 @@ in_json(struct multipart *m, const unsigned char *p, size_t n, struct err *e)
 	return (ptrdiff_t)used;
 }
 
-static bool
-cut_short(const struct multipart *m, const struct intake_tensor *it, uint64_t bytes, struct err *e)
-{
-	char found[40], wanted[40];
-
-	snprintf(found, sizeof(found), "%llu bytes of data", (unsigned long long)bytes);
-	snprintf(wanted, sizeof(wanted), "%llu bytes of data", (unsigned long long)it->t.bytes);
-	err_input(e, ERR_MALFORMED_BODY, it->name, found, wanted,
-		  "the file in the part '%s' is cut short: it has %s for '%s', its header tells of %s", m->shown, found,
-		  it->name, wanted);
-	return true;
-}
-
-/*
- * A file that is shorter than its header says takes what follows it for data, the delimiter first. Fills e when that is
- * found, which it is not across two tensors, nor far inside a large one. `next` is the byte behind the data, or NULL.
- */
-static bool
-was_cut(const struct multipart *m, const unsigned char *next, struct err *e)
-{
-	const struct intake *in = m->d.in;
-	const struct intake_tensor *it = &in->tensors[m->first];
-	uint64_t left = LOOK_MAX, have, want = m->file ? m->file->ops->want(m->file) : 0;
-	bool alone = m->first == in->n_tensors - 1;
-
-	for (int i = m->first; i < in->n_tensors && left > 0; i++) {
-		it = &in->tensors[i];
-		have = it->t.bytes;
-		if (!it->arrived) /* how much of it there is, is known if it is the file's only one */
-			have = alone && want <= have ? have - want : 0;
-		have = have < left ? have : left;
-		left -= have;
-		const unsigned char *data = it->t.data;
-		const unsigned char *hit = have > 0 ? memmem(data, (size_t)have, m->delimiter, m->delimiter_len) : NULL;
-		if (hit)
-			return cut_short(m, it, (uint64_t)(hit - data), e);
-	}
-	/* Its begin may be the last of the data. */
-	for (size_t k = m->delimiter_len - 1; next && alone && k > 0; k--)
-		if (k <= it->t.bytes && *next == (unsigned char)m->delimiter[k] &&
-		    memcmp((const char *)it->t.data + it->t.bytes - k, m->delimiter, k) == 0)
-			return cut_short(m, it, it->t.bytes - k, e);
-	return false;
-}
-
 static ptrdiff_t
 after_file(struct multipart *m, const unsigned char *p, struct err *e)
 {
-	if (*p != (unsigned char)m->delimiter[m->len]) {
-		if (!was_cut(m, m->len == 0 ? p : NULL, e))
-			err_input(
-				e, ERR_MALFORMED_BODY, m->shown, "no boundary behind the data", "the boundary",
-				"the file in the part '%s' goes on after the data its header tells of, or was cut short",
-				m->shown);
-		return -1;
+	if (*p != (unsigned char)m->delimiter.text[m->len]) {
+		size_t taken = m->len == 0 ? delimiter_begun(&m->delimiter, *p) : 0;
+		if (taken > 0)
+			return cut_short(m, taken, e);
+		return err_input(e, ERR_MALFORMED_BODY, m->shown, "no boundary behind the data", "the boundary",
+				 "the file in the part '%s' goes on after the data its header tells of", m->shown);
 	}
-	if (++m->len == m->delimiter_len)
+	if (++m->len == m->delimiter.len)
 		end_part(m);
 	return 1;
 }
@@ -523,7 +496,11 @@ static int
 multipart_advance(struct decoder *d, size_t n, struct err *e)
 {
 	struct multipart *m = (struct multipart *)d;
+	unsigned char *placed;
 
+	m->file->ops->window(m->file, &placed);
+	if (check_data(m, placed, n, m->file->ops->want(m->file), e) < 0)
+		return -1;
 	return m->file->ops->advance(m->file, n, e) < 0 ? -1 : end_file(m, e);
 }
 
@@ -532,8 +509,6 @@ multipart_finish(struct decoder *d, struct err *e)
 {
 	struct multipart *m = (struct multipart *)d;
 
-	if ((m->state == IN_FILE || m->state == AFTER_FILE) && was_cut(m, NULL, e))
-		return -1;
 	if (m->state == IN_FILE)
 		return m->file->ops->finish(m->file, e);
 	if (m->state == IN_PREAMBLE)
@@ -575,14 +550,11 @@ decoder_multipart_new(struct intake *in, const char *boundary, size_t len)
 {
 	struct multipart *m = calloc(1, sizeof(*m));
 
-	assert(len >= 1 && len <= BOUNDARY_MAX);
 	if (!m)
 		return NULL;
 	m->d.ops = &multipart_ops;
 	m->d.in = in;
-	memcpy(m->delimiter, "\r\n--", 4);
-	memcpy(m->delimiter + 4, boundary, len);
-	m->delimiter_len = 4 + len;
+	delimiter_init(&m->delimiter, boundary, len);
 	if (begin_search(m, IN_PREAMBLE, NULL) < 0) {
 		multipart_free(&m->d);
 		return NULL;

@@ -224,3 +224,61 @@ multipart_head_parse(struct multipart_head *h, const char *text, size_t len, int
 	}
 	return r.disposition ? 0 : bad_part(&r, "there is no Content-Disposition");
 }
+
+/* What curl sends when the @ before it was forgotten. */
+static bool
+is_file_name(const unsigned char *p, size_t n)
+{
+	static const char *const ends[] = {".npy", ".npz", ".safetensors"};
+
+	for (size_t i = 0; i < n; i++)
+		if (p[i] < ' ' || p[i] == 127)
+			return false;
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		size_t len = strlen(ends[i]);
+
+		if (n > len && memcmp(p + n - len, ends[i], len) == 0)
+			return true;
+	}
+	return false;
+}
+
+int
+multipart_not_a_file(const struct multipart_head *h, const char *shown, const unsigned char *p, size_t n,
+		     struct err *e)
+{
+	const char *what = "neither numpy's nor safetensors' begin",
+		   *good = "a .npy or .safetensors file, or a JSON object";
+	const char *packed = NULL;
+
+	if (n >= 2 && memcmp(p, "\x1f\x8b", 2) == 0)
+		packed = "gzip";
+	else if (n >= 4 && memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0)
+		packed = "zstd";
+	if (packed)
+		return err_input(
+			e, ERR_MALFORMED_BODY, shown, packed, good,
+			"the part '%s' looks like %s: parts are not decompressed one by one; send the file as it is, "
+			"or compress the whole body and say so in Content-Encoding: %s",
+			shown, packed, packed);
+	if (n >= 2 && memcmp(p, "PK", 2) == 0)
+		return err_input(
+			e, ERR_MALFORMED_BODY, shown, "a ZIP archive", ".npy files, a part each",
+			"the part '%s' looks like a ZIP archive: .npz and .pt files are not read; send each array "
+			"as a .npy file (numpy.save) in a part of its own",
+			shown);
+	if (is_file_name(p, n)) {
+		char file[65];
+
+		text_clip(file, sizeof(file), (const char *)p, n);
+		return err_input(e, ERR_MALFORMED_BODY, shown, "a file's name", good,
+				 "the part '%s' holds a file's name, not the file; did you mean -F %s=@%s?", shown,
+				 shown, file);
+	}
+	if (n == 0)
+		what = "nothing: the file is empty";
+	else if (h->safetensors)
+		what = "a file too short for safetensors";
+	return err_input(e, ERR_MALFORMED_BODY, shown, what, good,
+			 "the part '%s' should be a tensor, but holds %s; send %s", shown, what, good);
+}

@@ -22,6 +22,7 @@
 #include "log.h"
 
 #define LINGER_NS 2000000000u
+#define DRAIN_NS 1000000000u /* a failed request's body is drained for so long, for the connection's sake */
 #define RATE_GRACE_NS 10000000000u
 #define DRAIN_READS 16 /* of a refused client, before other connections get their turn */
 
@@ -314,6 +315,7 @@ recv(int fd, void *buf, size_t len, int flags)
 	case CONN_LINGER: /* whatever is still unread when the time is up, that is the end */
 		return clock_ns() < c->linger_until_ns ? conn_drain(c) : 0;
 	case CONN_BODY:
+	case CONN_FEEDING:
 	case CONN_HANDLED:
 		break;
 	}
@@ -389,6 +391,11 @@ sweep_body(struct conn *c, uint64_t now)
 	double idle = c->loop->svc->opt->idle_timeout;
 	struct err e = {0};
 
+	/* Somebody who waits for an answer before sending on should get it. */
+	if (c->discard && c->req->err.code != ERR_NONE && now > c->discard_ns + DRAIN_NS) {
+		request_refuse(c->req);
+		return;
+	}
 	if (now >= c->moved_ns && (double)(now - c->moved_ns) > idle * 1e9) {
 		err_set(&e, ERR_REQUEST_TIMEOUT, "nothing of the body arrived for %g s, after %llu bytes", idle,
 			(unsigned long long)c->body_bytes);
@@ -438,6 +445,7 @@ conn_sweep(struct loop *l, uint64_t now_ns)
 				request_gone(req);
 			break;
 		case CONN_GIVEN:
+		case CONN_FEEDING:
 			break;
 		}
 	}

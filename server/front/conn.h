@@ -22,7 +22,7 @@
 
 struct request;
 
-enum conn_state { CONN_HEAD, CONN_GIVEN, CONN_BODY, CONN_HANDLED, CONN_LINGER };
+enum conn_state { CONN_HEAD, CONN_GIVEN, CONN_BODY, CONN_FEEDING, CONN_HANDLED, CONN_LINGER };
 
 struct conn {
 	struct loop_source source; /* while a body is awaited */
@@ -50,7 +50,8 @@ struct conn {
 	uint64_t moved_ns;	/* when something of it came last */
 	bool continue_owed;	/* the client waits for 100 Continue */
 	bool discard;		/* the request has failed: the rest of the body is only drained */
-	uint64_t discarded;
+	uint64_t discarded, discard_ns; /* how much, since when */
+	int fed;		/* what came of a helper's feeding; conn_body.c */
 	uint64_t linger_until_ns;
 	struct request *req;	/* reading this one's body */
 };

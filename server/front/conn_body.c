@@ -25,23 +25,26 @@ conn_has_body(const struct conn *c)
 	return c->head.chunked || (c->head.has_length && c->head.content_length > 0);
 }
 
-enum pump { PUMP_WAIT, PUMP_END, PUMP_FAILED, PUMP_GONE };
+enum pump { PUMP_WAIT, PUMP_END, PUMP_FAILED, PUMP_GONE, PUMP_HELP };
+
+/* The request has failed: what still comes is dropped. */
+static enum pump
+discard(struct conn *c)
+{
+	c->discard = true;
+	c->discard_ns = clock_ns();
+	return c->head.has_length && c->body_left > DRAIN_MAX ? PUMP_FAILED : PUMP_WAIT;
+}
 
 /* n payload bytes at p. */
 static enum pump
 body_feed(struct conn *c, const unsigned char *p, size_t n)
 {
 	c->body_bytes += n;
-	c->moved_ns = c->loop->now_ns;
-	if (!c->discard) {
-		if (request_body_feed(c->req, p, n) == 0)
-			return PUMP_WAIT;
-		if (c->head.has_length && c->body_left > DRAIN_MAX)
-			return PUMP_FAILED;
-		c->discard = true;
-	} else {
-		c->discarded += n;
-	}
+	c->moved_ns = clock_ns();
+	if (!c->discard)
+		return request_body_feed(c->req, p, n) == 0 ? PUMP_WAIT : discard(c);
+	c->discarded += n;
 	return c->discarded > DRAIN_MAX ? PUMP_FAILED : PUMP_WAIT;
 }
 
@@ -50,16 +53,19 @@ static enum pump
 body_advance(struct conn *c, size_t n)
 {
 	c->body_bytes += n;
-	c->moved_ns = c->loop->now_ns;
-	if (request_body_advance(c->req, n) == 0)
-		return PUMP_WAIT;
-	c->discard = true;
-	return c->head.has_length && c->body_left > DRAIN_MAX ? PUMP_FAILED : PUMP_WAIT;
+	c->moved_ns = clock_ns();
+	return request_body_advance(c->req, n) == 0 ? PUMP_WAIT : discard(c);
 }
 
-/* Framed bytes of a chunked body; what lies behind its end is kept for the next request. */
+static bool
+body_ended(const struct conn *c)
+{
+	return c->head.chunked ? c->chunked.done : c->body_left == 0;
+}
+
+/* Framed bytes of a chunked body, from the stash; what lies behind its end stays there for the next request. */
 static enum pump
-chunked_feed(struct conn *c, const char *p, size_t n, bool from_stash)
+chunked_feed(struct conn *c)
 {
 	struct err e = {0};
 	const char *payload;
@@ -67,28 +73,33 @@ chunked_feed(struct conn *c, const char *p, size_t n, bool from_stash)
 	enum pump r;
 	long used;
 
-	while (n > 0 && !c->chunked.done) {
-		used = http_chunked_next(&c->chunked, p, n, &payload, &payload_len, &e);
+	while (c->start < c->len && !c->chunked.done) {
+		used = http_chunked_next(&c->chunked, c->buf + c->start, c->len - c->start, &payload, &payload_len, &e);
 		if (used == -1) {
 			request_body_error(c->req, &e);
 			return PUMP_FAILED;
 		}
-		if (from_stash)
-			c->start += (size_t)used;
-		p += used;
-		n -= (size_t)used;
+		c->start += (size_t)used;
 		if (payload_len > 0 && (r = body_feed(c, (const unsigned char *)payload, payload_len)) != PUMP_WAIT)
 			return r;
 	}
-	if (!from_stash && n > 0 && conn_stash(c, p, n) == -1)
-		return PUMP_GONE;
 	return PUMP_WAIT;
 }
 
-static bool
-body_ended(const struct conn *c)
+/* Use what was received but not yet looked at. */
+static enum pump
+stash_feed(struct conn *c)
 {
-	return c->head.chunked ? c->chunked.done : c->body_left == 0;
+	size_t n;
+
+	if (c->head.chunked)
+		return chunked_feed(c);
+	n = c->len - c->start;
+	if (n > c->body_left)
+		n = (size_t)c->body_left;
+	c->body_left -= n;
+	c->start += n;
+	return body_feed(c, (unsigned char *)c->buf + c->start - n, n);
 }
 
 static enum pump
@@ -112,27 +123,31 @@ body_work(const struct conn *c)
 	return c->body_bytes + request_body_inflated(c->req);
 }
 
+/* Received bytes that do not go straight into a tensor. */
+static enum pump
+scratch_feed(struct conn *c, const unsigned char *p, size_t n)
+{
+	if (!c->head.chunked && (c->discard || !request_body_is_work(c->req))) {
+		c->body_left -= n;
+		return body_feed(c, p, n);
+	}
+	return conn_stash(c, p, n) == -1 ? PUMP_GONE : PUMP_WAIT;
+}
+
 static enum pump
 pump(struct conn *c)
 {
-	unsigned char *scratch = c->loop->scratch, *dst;
+	unsigned char *dst;
 	uint64_t begun = body_work(c), left;
 	size_t n, w;
 	ssize_t got;
 	enum pump r;
 
 	while (!body_ended(c)) {
-		if (c->start < c->len) { /* came along with the head */
-			n = c->len - c->start;
-			if (c->head.chunked) {
-				r = chunked_feed(c, c->buf + c->start, n, true);
-			} else {
-				n = least(n, c->body_left);
-				c->body_left -= n;
-				c->start += n;
-				r = body_feed(c, (unsigned char *)c->buf + c->start - n, n);
-			}
-			if (r != PUMP_WAIT)
+		if (c->start < c->len) { /* came along with the head, or must be unwrapped first */
+			if (!c->discard && request_body_is_work(c->req))
+				return PUMP_HELP;
+			if ((r = stash_feed(c)) != PUMP_WAIT)
 				return r;
 			continue;
 		}
@@ -151,32 +166,60 @@ pump(struct conn *c)
 			r = body_advance(c, (size_t)got);
 		} else {
 			n = c->head.chunked ? LOOP_SCRATCH : least(c->body_left, LOOP_SCRATCH);
-			if ((got = conn_read(c, scratch, n)) <= 0)
+			if ((got = conn_read(c, c->loop->scratch, n)) <= 0)
 				return read_result(c, got);
-			if (c->head.chunked) {
-				r = chunked_feed(c, (char *)scratch, (size_t)got, false);
-			} else {
-				c->body_left -= (uint64_t)got;
-				r = body_feed(c, scratch, (size_t)got);
-			}
+			r = scratch_feed(c, c->loop->scratch, (size_t)got);
 		}
 		if (r != PUMP_WAIT)
 			return r;
-		if ((size_t)got < n && !body_ended(c)) /* drained: let epoll say when there is more */
+		if ((size_t)got < n && !body_ended(c) && c->start == c->len) /* drained: let epoll say when there is more */
 			return PUMP_WAIT;
 	}
 	return PUMP_END;
 }
 
+static void pump_and_tell(struct conn *c);
+
+/* On a helper thread: inflating, and the making of fresh memory, take too long for a loop. Until feed_done the
+ * connection is the helper's. */
 static void
-pump_and_tell(struct conn *c)
+feed_work(struct helper_task *t)
+{
+	struct conn *c = request_of_task(t)->conn;
+
+	do
+		c->fed = (int)stash_feed(c);
+	while (c->fed == PUMP_WAIT && c->start < c->len && !body_ended(c));
+}
+
+static void tell(struct conn *c, enum pump what);
+
+static void
+feed_done(struct request *req)
+{
+	struct conn *c = req->conn;
+
+	c->state = CONN_BODY;
+	if (c->fed == PUMP_WAIT)
+		pump_and_tell(c);
+	else
+		tell(c, (enum pump)c->fed);
+}
+
+static void
+tell(struct conn *c, enum pump what)
 {
 	struct request *req = c->req;
 
-	switch (pump(c)) {
+	switch (what) {
 	case PUMP_WAIT:
 		if (!c->watched && loop_watch(c->loop, c->fd, &c->source, EPOLLIN | EPOLLRDHUP) == 0)
 			c->watched = true;
+		return;
+	case PUMP_HELP:
+		conn_unwatch(c);
+		c->state = CONN_FEEDING;
+		request_help(req, feed_work, feed_done);
 		return;
 	case PUMP_END:
 		conn_unwatch(c);
@@ -192,6 +235,12 @@ pump_and_tell(struct conn *c)
 		request_gone(req);
 		return;
 	}
+}
+
+static void
+pump_and_tell(struct conn *c)
+{
+	tell(c, pump(c));
 }
 
 void
@@ -243,6 +292,7 @@ conn_body_discard(struct conn *c, struct request *req)
 	if (!c->head.chunked && c->body_left > DRAIN_MAX)
 		return false;
 	c->discard = true;
+	c->discard_ns = clock_ns();
 	c->continue_owed = c->continue_owed && !failed;
 	conn_body_start(c, req);
 	return true;

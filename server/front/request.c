@@ -12,6 +12,7 @@
 #include "front/routes.h"
 #include "log.h"
 
+#define TEXT_MAX (256 * 1024) /* of JSON, whose memory is made ahead */
 #define OVERDUE_NS 700000000u
 
 /* A client's own id is echoed when it is harmless in a header and a log line. */
@@ -233,6 +234,16 @@ request_body_feed(struct request *req, const unsigned char *p, size_t n)
 	if (req->err.code != ERR_NONE)
 		return -1;
 	return inflater_feed(run->inflater, p, n, &req->err);
+}
+
+bool
+request_body_is_work(const struct request *req)
+{
+	const struct compute_request *run = req->run;
+	const struct http_head *h = &req->conn->head;
+
+	return run->coding != CODING_IDENTITY || h->chunked ||
+	       (run->decoder->ops->pending != NULL && h->content_length > TEXT_MAX);
 }
 
 size_t

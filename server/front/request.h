@@ -105,6 +105,8 @@ enum request_turn request_turn(struct request *req);
 
 /* conn.c's news. feed and advance return -1 when the request has failed: the rest of the body does not matter. */
 int request_body_feed(struct request *req, const unsigned char *p, size_t n);
+/* Feeding this body is work for a helper thread: it must be unwrapped, or memory for it is made as it comes. */
+bool request_body_is_work(const struct request *req);
 size_t request_body_window(struct request *req, unsigned char **dst);
 int request_body_advance(struct request *req, size_t n);
 /* Bytes that came out of a compressed body so far. */

@@ -1,0 +1,70 @@
+/*
+ * multipart_scan.c: finds a multipart body's delimiter in data that come in pieces (multipart_scan.h). Horspool's
+ * search: with the long boundaries that clients choose, few of the bytes are looked at.
+ */
+#include "codec/multipart_scan.h"
+
+#include <assert.h>
+#include <string.h>
+
+void
+delimiter_init(struct delimiter *d, const char *boundary, size_t len)
+{
+	assert(len >= 1 && len <= BOUNDARY_MAX);
+	memcpy(d->text, "\r\n--", 4);
+	memcpy(d->text + 4, boundary, len);
+	d->len = 4 + len;
+	d->tail_len = 0;
+	memset(d->skip, (int)d->len, sizeof(d->skip));
+	for (size_t i = 0; i + 1 < d->len; i++)
+		d->skip[(unsigned char)d->text[i]] = (uint8_t)(d->len - 1 - i);
+}
+
+static ptrdiff_t
+find(const struct delimiter *d, const unsigned char *p, size_t n)
+{
+	size_t last = d->len - 1;
+	unsigned char end = (unsigned char)d->text[last];
+
+	for (size_t i = last; i < n; i += d->skip[p[i]])
+		if (p[i] == end && memcmp(p + i - last, d->text, last) == 0)
+			return (ptrdiff_t)(i - last);
+	return -1;
+}
+
+bool
+delimiter_scan(struct delimiter *d, const unsigned char *p, size_t n, ptrdiff_t *at)
+{
+	size_t most = d->len - 1, head = n < most ? n : most, all = d->tail_len + head, drop = all > most ? all - most : 0;
+	unsigned char seam[2 * DELIMITER_MAX];
+
+	if (n == 0)
+		return false;
+	memcpy(seam, d->tail, d->tail_len);
+	memcpy(seam + d->tail_len, p, head);
+	*at = find(d, seam, all);
+	if (*at >= 0) {
+		*at -= (ptrdiff_t)d->tail_len;
+		return true;
+	}
+	*at = find(d, p, n);
+	if (*at >= 0)
+		return true;
+	if (n >= most) {
+		memcpy(d->tail, p + n - most, most);
+		d->tail_len = most;
+	} else {
+		memcpy(d->tail, seam + drop, all - drop);
+		d->tail_len = all - drop;
+	}
+	return false;
+}
+
+size_t
+delimiter_begun(const struct delimiter *d, unsigned char next)
+{
+	for (size_t k = d->tail_len; k > 0; k--)
+		if (next == (unsigned char)d->text[k] && memcmp(d->tail + d->tail_len - k, d->text, k) == 0)
+			return k;
+	return 0;
+}
