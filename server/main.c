@@ -107,12 +107,18 @@ start(struct service *svc, const struct options *o)
 	uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 	struct supervisor_config sc = {.devices = o->device, .worker_dir = o->worker_dir[0] != '\0' ? o->worker_dir : NULL,
 				       .cpu_threads = (int)o->threads, .start_timeout_s = 60, .ping_s = 10};
+	uint64_t arena = o->arena > 0 ? o->arena : ram / 2;
 	int i;
 
+	if (arena > ram)
+		fatal("--arena: found %llu bytes, wanted at most this machine's %llu", (unsigned long long)arena,
+		      (unsigned long long)ram);
+	if (o->prefault > arena)
+		log_warn("--prefault is more than --arena: %llu bytes are made at start", (unsigned long long)arena);
 	svc->opt = o;
 	svc->started_ns = clock_ns();
 	svc->n_loops = o->loops > 0 ? (int)o->loops : cores() < 8 ? cores() : 8;
-	if (conn_setup(&e) == -1 || (svc->pool = arena_pool_new(o->arena > 0 ? o->arena : ram / 2, o->prefault, &e)) == NULL ||
+	if (conn_setup(&e) == -1 || (svc->pool = arena_pool_new(arena, o->prefault, &e)) == NULL ||
 	    (svc->helpers = helpers_new(svc->n_loops, &e)) == NULL)
 		fatal("%s", e.msg);
 	for (i = 0; i < svc->n_loops; i++)

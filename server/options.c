@@ -352,7 +352,7 @@ static const char man_head[] =
 	".\\\" Made by \"aiterd --man\" from server/options.def; do not edit.\n"
 	".TH AITERD 8 \"\" \"aiterd " PACKAGE_VERSION "\" \"System Manager's Manual\"\n"
 	".SH NAME\n"
-	"aiterd \\- serve AITER's GPU operators over HTTP\n"
+	"aiterd \\- serve AITER's operators over HTTP\n"
 	".SH SYNOPSIS\n"
 	".B aiterd\n"
 	"[\\fB\\-\\-\\fIoption value\\fR] ...\n"

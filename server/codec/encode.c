@@ -22,8 +22,8 @@ no_memory(struct err *e)
 	return err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory for the reply's header");
 }
 
-static void
-add_piece(struct body *b, const void *p, uint64_t n)
+void
+body_add(struct body *b, const void *p, uint64_t n)
 {
 	if (n == 0)
 		return;
@@ -63,8 +63,8 @@ encode_npy(const struct encode_job *job, struct body *b, struct err *e)
 	p[9] = (char)((total - sizeof(magic)) >> 8);
 	b->owned = p;
 	b->content_type = "application/x-npy";
-	add_piece(b, p, total);
-	add_piece(b, t->data, t->bytes);
+	body_add(b, p, total);
+	body_add(b, t->data, t->bytes);
 	return 0;
 }
 
@@ -137,9 +137,9 @@ encode_safetensors(const struct encode_job *job, struct body *b, struct err *e)
 		p[i] = (char)(n >> (8 * i) & 0xff);
 	b->owned = p;
 	b->content_type = "application/x-safetensors";
-	add_piece(b, p, total);
+	body_add(b, p, total);
 	for (int i = 0; i < job->n && job->mode == DATA_ALL; i++)
-		add_piece(b, job->tensors[i].t->data, job->tensors[i].t->bytes);
+		body_add(b, job->tensors[i].t->data, job->tensors[i].t->bytes);
 	return 0;
 }
 

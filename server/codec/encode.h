@@ -70,6 +70,8 @@ void digest_tensor(const struct tensor *t, struct digest *d);
 int body_compress(struct body *b, enum coding c, struct mem *mem, struct err *e);
 
 void body_fini(struct body *b);
+/* Another piece, which the body does not own. */
+void body_add(struct body *b, const void *p, uint64_t n);
 
 /* Shortest text that reads back as the same value; returns its length (no NUL).
  * NaN and infinities as "\"NaN\"", "\"Infinity\"", "\"-Infinity\"". buf has at least 32 bytes. */

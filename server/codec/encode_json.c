@@ -150,16 +150,6 @@ add_data(struct frame *f, struct mem *mem, const struct tensor *t, bool base64, 
 	return 0;
 }
 
-static void
-add_piece(struct body *b, const void *p, size_t n)
-{
-	if (n == 0)
-		return;
-	assert(b->n < BODY_PIECES_MAX);
-	b->pieces[b->n++] = (struct body_piece){p, n};
-	b->bytes += n;
-}
-
 /* The frame becomes the body's own text. */
 static int
 finish_frame(struct frame *f, struct body *b, struct err *e)
@@ -170,11 +160,11 @@ finish_frame(struct frame *f, struct body *b, struct err *e)
 	if (!b->owned)
 		return err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory for the reply's JSON");
 	for (int i = 0; i < f->n; i++) {
-		add_piece(b, b->owned + from, f->lists[i].at - from);
-		add_piece(b, f->lists[i].piece.p, f->lists[i].piece.n);
+		body_add(b, b->owned + from, f->lists[i].at - from);
+		body_add(b, f->lists[i].piece.p, f->lists[i].piece.n);
 		from = f->lists[i].at;
 	}
-	add_piece(b, b->owned + from, len - from);
+	body_add(b, b->owned + from, len - from);
 	return 0;
 }
 
@@ -323,7 +313,7 @@ encode_oip_body(const struct encode_job *job, struct mem *mem, struct body *b, s
 	b->oip_header_len = (int64_t)b->bytes;
 	for (int i = 0; i < job->n; i++)
 		if (job->tensors[i].binary)
-			add_piece(b, job->tensors[i].t->data, (size_t)job->tensors[i].t->bytes);
+			body_add(b, job->tensors[i].t->data, (size_t)job->tensors[i].t->bytes);
 	return 0;
 fail:
 	text_fini(t);

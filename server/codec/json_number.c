@@ -91,6 +91,20 @@ special(struct fill *f, double *v)
 	return bad_value(f, "a number, \"NaN\", \"Infinity\" or \"-Infinity\"");
 }
 
+/* A decimal beyond the dtype's largest value: never an infinity that nobody wrote. */
+static int
+too_large(const struct fill *f, enum dtype dt)
+{
+	char found[32], wanted[64];
+
+	excerpt(f, found, sizeof(found));
+	snprintf(wanted, sizeof(wanted), "a value in %s's range", dtype_info(dt)->name);
+	return err_input(f->e, ERR_MALFORMED_BODY, f->name, found, wanted,
+			 "input %s: element %" PRId64 " of its data is %s, too large for %s; write \"%sInfinity\" if "
+			 "infinity is meant",
+			 f->name, f->n, found, dtype_info(dt)->name, *f->p == '-' ? "-" : "");
+}
+
 INLINE int
 fill_float(struct fill *f, enum dtype dt)
 {
@@ -106,20 +120,38 @@ fill_float(struct fill *f, enum dtype dt)
 	const char *next = decimal_scan(f->p, f->end, &d);
 	if (!next)
 		return bad_value(f, "a number");
-	f->p = next;
 	switch (dt) {
-	case DT_FP32:
-		((float *)f->t->data)[f->n] = decimal_float(&d);
+	case DT_FP32: {
+		float v32 = decimal_float(&d);
+
+		if (isinf(v32))
+			return too_large(f, dt);
+		((float *)f->t->data)[f->n] = v32;
 		break;
-	case DT_FP64:
-		((double *)f->t->data)[f->n] = decimal_double(&d);
-		break;
-	case DT_FP16:
-		((uint16_t *)f->t->data)[f->n] = fp16_from_double(decimal_double(&d));
-		break;
-	default:
-		((uint16_t *)f->t->data)[f->n] = bf16_from_double(decimal_double(&d));
 	}
+	case DT_FP64:
+		v = decimal_double(&d);
+		if (isinf(v))
+			return too_large(f, dt);
+		((double *)f->t->data)[f->n] = v;
+		break;
+	case DT_FP16: {
+		uint16_t bits = fp16_from_double(decimal_double(&d));
+
+		if ((bits & 0x7fff) == 0x7c00)
+			return too_large(f, dt);
+		((uint16_t *)f->t->data)[f->n] = bits;
+		break;
+	}
+	default: {
+		uint16_t bits = bf16_from_double(decimal_double(&d));
+
+		if ((bits & 0x7fff) == 0x7f80)
+			return too_large(f, dt);
+		((uint16_t *)f->t->data)[f->n] = bits;
+	}
+	}
+	f->p = next;
 	return 0;
 }
 

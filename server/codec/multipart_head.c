@@ -1,6 +1,7 @@
 /*
  * multipart_head.c: the header fields of one part of a multipart/form-data body (RFC 7578): its name, its
- * filename, what it says about its content. Called by decode_multipart.c; owns nothing.
+ * filename, what it says about its content; and the refusal of one that is not the file it should be. Called by
+ * decode_multipart.c; owns nothing.
  */
 #include "codec/multipart_head.h"
 

@@ -244,6 +244,26 @@ open_inherited(struct service *svc, int n, struct text *lines, struct err *e)
 }
 #endif
 
+/* --tcp-congestion is a name that this kernel knows and this user may choose. */
+static int
+congestion_check(const char *name, struct err *e)
+{
+	int fd, r, saved;
+
+	if (name[0] == '\0')
+		return 0;
+	if ((fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) == -1)
+		return err_set(e, ERR_INTERNAL, "socket: %s", strerror(errno));
+	r = setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name));
+	saved = errno;
+	close(fd);
+	if (r == 0)
+		return 0;
+	return err_param(e, ERR_INVALID_PARAMETER, "tcp-congestion", name,
+			 "a name from /proc/sys/net/ipv4/tcp_available_congestion_control", "--tcp-congestion %s: %s", name,
+			 strerror(saved));
+}
+
 int
 listen_open(struct service *svc, struct text *lines, struct err *e)
 {
@@ -255,6 +275,8 @@ listen_open(struct service *svc, struct text *lines, struct err *e)
 	if (n > 0)
 		return open_inherited(svc, n, lines, e);
 #endif
+	if (congestion_check(svc->opt->tcp_congestion, e) == -1)
+		return -1;
 	copy = xstrdup(svc->opt->listen);
 	for (p = copy; r == 0 && (spec = strtok_r(p, ",", &save)) != NULL; p = NULL)
 		r = check_spec(spec, e) == -1		 ? -1

@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "front/conn.h"
 #include "front/http.h"
+#include "front/problem.h"
 #include "log.h"
 
 #define SWEEP_NS 250000000u
@@ -90,6 +91,27 @@ http_is_ready(struct loop_source *s, uint32_t events)
 
 /* ---------------------------------------------------------------- connections */
 
+/* Too many: said in a reply, so that nobody has to guess; what it may have sent is not read. */
+static void
+refuse_connection(struct loop *l, int fd)
+{
+	struct err e = {0};
+	struct text t;
+
+	if (l->now_ns - l->refused_ns > 1000000000u)
+		log_warn("a connection was refused: %lld are open (--connections)", (long long)l->svc->opt->connections);
+	l->refused_ns = l->now_ns;
+	err_set(&e, ERR_OVERLOADED, "%lld connections are open; no more are taken at the moment",
+		(long long)l->svc->opt->connections);
+	text_init(&t, 16 * 1024);
+	problem_raw(&t, l->svc, &e, NULL);
+	if (!t.failed && send(fd, t.p, t.len, MSG_NOSIGNAL | MSG_DONTWAIT) == -1)
+		log_debug("a refusal could not be sent: %s", strerror(errno));
+	text_fini(&t);
+	shutdown(fd, SHUT_WR);
+	close(fd);
+}
+
 static void
 accept_one(struct loop_listener *li, int fd, struct sockaddr_storage *addr, socklen_t len)
 {
@@ -97,8 +119,7 @@ accept_one(struct loop_listener *li, int fd, struct sockaddr_storage *addr, sock
 	int one = 1;
 
 	if (atomic_load(&l->svc->connections) >= (uint32_t)l->svc->opt->connections) {
-		log_debug("connection refused: %lld are open", (long long)l->svc->opt->connections);
-		close(fd);
+		refuse_connection(l, fd);
 		return;
 	}
 	if (li->tcp)

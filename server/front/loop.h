@@ -62,7 +62,7 @@ struct loop {
 	bool http_ready; /* libmicrohttpd has something to do */
 	uint64_t warned_ns; /* about descriptors running out */
 	uint64_t now_ns; /* of this turn */
-	uint64_t next_sweep_ns;
+	uint64_t next_sweep_ns, refused_ns;
 
 	pthread_mutex_t box_lock;
 	struct loop_task *box_head, **box_tail;

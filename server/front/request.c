@@ -344,12 +344,12 @@ request_reply_text(struct request *req, int status, const char *content_type, st
 	memset(b, 0, sizeof(*b));
 	b->oip_header_len = -1;
 	b->content_type = content_type;
+	req->reply.status = t->failed ? 500 : status; /* no memory, or larger than such a page may be */
 	b->bytes = t->failed ? 0 : t->len;
 	b->owned = text_take(t);
 	b->n = 1;
 	b->pieces[0].p = (unsigned char *)(b->owned != NULL ? b->owned : "");
 	b->pieces[0].n = (size_t)b->bytes;
-	req->reply.status = status;
 	request_ready(req);
 }
 

@@ -13,6 +13,7 @@
 #include "log.h"
 
 #define INLINE_MAX (128 * 1024) /* bytes of encoding work that may be done on the loop */
+#define STATS_HEADER_MAX 4096
 #define COMPRESS_MIN 1024	/* smaller bodies do not gain */
 
 /* A key and a number with six (milliseconds) or four decimals: printf is too slow to be called forty times for a small
@@ -154,7 +155,7 @@ make_stats(struct request *req)
 	text_add(t, "}");
 }
 
-/* For the header: with what encoding took, and the whole. */
+/* For the header, which must stay short: with what encoding took, and the whole; hints only where they fit. */
 static char *
 whole_stats(const struct request *req)
 {
@@ -164,7 +165,12 @@ whole_stats(const struct request *req)
 	text_addn(&t, req->run->stats_head.p, req->run->stats_head.len);
 	add_ms(&t, ",\"encode\":", ms_between(req, T_DONE, T_ENCODED));
 	add_ms(&t, ",\"total\":", ms_between(req, T_BEGIN, T_ENCODED));
-	text_addn(&t, req->run->stats_tail.p, req->run->stats_tail.len);
+	if (t.len + req->run->stats_tail.len > STATS_HEADER_MAX) {
+		text_addn(&t, req->run->stats_tail.p, req->run->stats_tail.len - req->run->hints.len - 1);
+		text_add(&t, "[]}");
+	} else {
+		text_addn(&t, req->run->stats_tail.p, req->run->stats_tail.len);
+	}
 	return text_take(&t);
 }
 

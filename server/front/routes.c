@@ -2,6 +2,7 @@
 #include "front/routes.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "front/request.h"
 #include "front/v1.h"
@@ -112,6 +113,24 @@ allows(const char *methods, const char *method)
 }
 
 static int
+unknown_operator(const struct segment *name, struct err *e)
+{
+	const char *names[MSG_OPS_MAX], *near;
+	uint32_t i;
+
+	for (i = 0; i < op_count() && i < MSG_OPS_MAX; i++)
+		names[i] = op_get(i)->name;
+	/* What people write for these two is further away than a slip of the finger. */
+	near = strncasecmp(name->text, "flash", 5) == 0 ? (strstr(name->text, "varlen") != NULL ? "flash_attn_varlen_func"
+												: "flash_attn_func")
+							: op_nearest(name->text, name->len, names, i);
+	if (near == NULL)
+		return err_param(e, ERR_UNKNOWN_OPERATOR, "op", name->text, "a name from GET /v1/ops",
+				 "there is no operator '%s'; GET /v1/ops lists them", name->text);
+	return err_param(e, ERR_UNKNOWN_OPERATOR, "op", name->text, near, "there is no operator '%s'; did you mean %s? GET /v1/ops lists them", name->text, near);
+}
+
+static int
 find_op(struct request *req, const struct segment *name, const struct segment *version, struct err *e)
 {
 	memcpy(req->op_name, name->text, name->len + 1);
@@ -121,8 +140,7 @@ find_op(struct request *req, const struct segment *name, const struct segment *v
 	if (req->op == NULL && req->oip)
 		return err_set(e, ERR_UNKNOWN_OPERATOR, "Request for unknown model: '%s' is not found", name->text);
 	if (req->op == NULL)
-		return err_param(e, ERR_UNKNOWN_OPERATOR, "op", name->text, "a name from GET /v1/ops",
-				 "there is no operator '%s'; GET /v1/ops lists them", name->text);
+		return unknown_operator(name, e);
 	if (version->len > 0 && strcmp(version->text, "1") != 0)
 		return err_set(e, ERR_UNKNOWN_OPERATOR,
 			       "Request for unknown model: '%s' version %s is not found; there is version 1", name->text,

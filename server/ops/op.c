@@ -241,7 +241,7 @@ check_dtypes(const struct op *op, const struct op_call *c, struct err *e)
 		enum dtype found = (enum dtype)c->tensors[i].dtype;
 		const struct dtype_info *info = dtype_info(found);
 		const char *note, *sep;
-		char wanted[96];
+		char wanted[96], advice[80];
 
 		if (t->role != OP_IN || found == DT_NONE)
 			continue;
@@ -257,6 +257,15 @@ check_dtypes(const struct op *op, const struct op_call *c, struct err *e)
 			continue;
 		note = fp8_note(op, found, found, &sep);
 		op_list_words(t->dtypes, wanted, sizeof wanted);
+		/* What numpy makes unless told otherwise. */
+		if (found == DT_FP64) {
+			bool fp32 = listed(t->dtypes, "fp32", 4);
+
+			snprintf(advice, sizeof advice, "convert it first, with numpy: %.16s.astype(np.float%d)", t->name,
+				 fp32 ? 32 : 16);
+			sep = "; ";
+			note = advice;
+		}
 		return err_input(e, ERR_INVALID_DTYPE, t->name, info->name, wanted, "%s is %s, wanted %s%s%s", t->name,
 				 info->name, wanted, sep, note);
 	}

@@ -36,7 +36,10 @@
 #define CHUNK_BYTES ((size_t)1 << 20)
 #endif
 
-/* Scratch is cut from chunks; the largest one that is not too large outlives its job. */
+/*
+ * Scratch is cut from chunks, in the order of their making, so that a job's later runs, which ask for the same, get the
+ * same memory as the first. The largest one that is not too large outlives its job.
+ */
 struct chunk {
 	struct chunk *next;
 	size_t size, used; /* of the bytes that follow the header */
@@ -62,7 +65,7 @@ struct compute {
 	void *arg;
 	int64_t items;
 	_Alignas(ALIGNMENT) _Atomic int64_t next;
-	_Alignas(ALIGNMENT) struct chunk *chunks;
+	_Alignas(ALIGNMENT) struct chunk *chunks, *current; /* the first, and the one being cut from */
 	size_t job_bytes;
 	const char *variant;
 };
@@ -291,7 +294,7 @@ compute_for(struct compute *c, int64_t items, compute_item_f fn, void *arg)
 void *
 compute_alloc(struct compute *c, size_t bytes, struct err *e)
 {
-	struct chunk *k = c->chunks;
+	struct chunk *k = c->current ? c->current : c->chunks, **end = &c->chunks;
 	size_t want, size;
 
 	if (bytes > SIZE_MAX / 2) {
@@ -301,7 +304,9 @@ compute_alloc(struct compute *c, size_t bytes, struct err *e)
 	want = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 	if (CHUNK_BYTES == 0)
 		want = bytes;
-	if (k == NULL || CHUNK_BYTES == 0 || k->size - k->used < want) {
+	while (k != NULL && (CHUNK_BYTES == 0 || k->size - k->used < want))
+		k = k->next;
+	if (k == NULL) {
 		size = want > CHUNK_BYTES ? want : CHUNK_BYTES;
 		k = aligned_alloc(ALIGNMENT, (sizeof(*k) + size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
 		if (k == NULL) {
@@ -310,9 +315,12 @@ compute_alloc(struct compute *c, size_t bytes, struct err *e)
 		}
 		k->size = size;
 		k->used = 0;
-		k->next = c->chunks;
-		c->chunks = k;
+		k->next = NULL;
+		while (*end != NULL)
+			end = &(*end)->next;
+		*end = k;
 	}
+	c->current = k;
 	k->used += want;
 	c->job_bytes += bytes;
 	return k->data + (k->used - want);
@@ -338,6 +346,20 @@ compute_job_begin(struct compute *c)
 }
 
 size_t
+compute_run_end(struct compute *c)
+{
+	size_t bytes = c->job_bytes;
+
+	if (CHUNK_BYTES == 0)
+		return compute_job_end(c);
+	for (struct chunk *k = c->chunks; k != NULL; k = k->next)
+		k->used = 0;
+	c->current = NULL;
+	c->job_bytes = 0;
+	return bytes;
+}
+
+size_t
 compute_job_end(struct compute *c)
 {
 	struct chunk *keep = NULL, *next;
@@ -357,6 +379,7 @@ compute_job_end(struct compute *c)
 		keep->used = 0;
 	}
 	c->chunks = keep;
+	c->current = NULL;
 	c->job_bytes = 0;
 	return bytes;
 }

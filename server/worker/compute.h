@@ -26,15 +26,18 @@ int compute_threads(const struct compute *c);
 typedef void (*compute_item_f)(void *arg, int64_t item, int thread);
 void compute_for(struct compute *c, int64_t items, compute_item_f fn, void *arg);
 
-/* 64-byte aligned scratch, counted as this job's workspace; freed by compute_job_end. NULL + err when
+/* 64-byte aligned scratch, counted as this job's workspace; valid until compute_run_end or
+ * compute_job_end. NULL + err when
  * out of memory. Not cleared. */
 void *compute_alloc(struct compute *c, size_t bytes, struct err *e);
 
 /* Say which variant ran ("avx512", "avx2", "scalar", "openblas"); a literal. */
 void compute_variant(struct compute *c, const char *variant);
 
-/* Between jobs. job_end frees scratch, and tells the job's high-water mark of scratch bytes. */
+/* Around a run. Both ends tell the run's high-water mark of scratch bytes; run_end keeps the memory for the same job's
+ * next run, which then has no page faults to pay for, job_end frees all but a little of it. */
 void compute_job_begin(struct compute *c);
+size_t compute_run_end(struct compute *c);
 size_t compute_job_end(struct compute *c);
 const char *compute_variant_get(const struct compute *c);
 

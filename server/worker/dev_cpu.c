@@ -11,9 +11,11 @@
 #include "worker/compute.h"
 #include "worker/device.h"
 
+#define FLUSH_MAX ((size_t)512 << 20)
+
 struct cpu {
 	struct compute *compute;
-	unsigned char *flush;	/* what is written through to clear the caches; made when first wanted */
+	unsigned char *flush; /* what is written through to clear the caches: from when first wanted to the plan's end */
 	size_t flush_bytes;
 	char model[96];
 	uint32_t mhz;
@@ -88,7 +90,7 @@ cpu_close(struct device *d)
 {
 	struct cpu *cpu = d->priv;
 
-	dev_free(d, cpu->flush, cpu->flush_bytes);
+	free(cpu->flush);
 	compute_free(&cpu->compute);
 	free(cpu);
 }
@@ -176,7 +178,18 @@ cpu_settle(struct device *d)
 {
 	struct cpu *cpu = d->priv;
 
-	return compute_job_end(cpu->compute);
+	return compute_run_end(cpu->compute);
+}
+
+static void
+cpu_unplan(struct device *d, struct device_plan *p)
+{
+	struct cpu *cpu = d->priv;
+
+	(void)p;
+	compute_job_end(cpu->compute);
+	free(cpu->flush);
+	cpu->flush = NULL;
 }
 
 static int
@@ -218,7 +231,10 @@ flush_part(void *arg, int64_t item, int thread)
 		p[i] = (unsigned char)(p[i] + 1);
 }
 
-/* Each thread writes through more than its share of the last level, so that the cores' own caches are cleared too. */
+/*
+ * Each thread writes through more than its share of the last level, so that the cores' own caches are cleared too. The
+ * memory is no part of what the job needs, so it is not counted.
+ */
 static int
 cpu_flush(struct device *d, struct err *e)
 {
@@ -234,7 +250,9 @@ cpu_flush(struct device *d, struct err *e)
 			bytes = (size_t)l3 * 2;
 		if (l2 > 0 && (size_t)l2 * 2 * (size_t)compute_threads(cpu->compute) > bytes)
 			bytes = (size_t)l2 * 2 * (size_t)compute_threads(cpu->compute);
-		cpu->flush = dev_alloc(d, bytes, e);
+		if (bytes > FLUSH_MAX)
+			bytes = FLUSH_MAX;
+		cpu->flush = cpu_alloc(d, bytes, e);
 		if (!cpu->flush)
 			return -1;
 		cpu->flush_bytes = bytes;
@@ -256,6 +274,7 @@ const struct device_ops device_backend = {
 	.alloc = cpu_alloc,
 	.free = cpu_free,
 	.plan = cpu_plan,
+	.unplan = cpu_unplan,
 	.run = cpu_run,
 	.settle = cpu_settle,
 	.sync = cpu_sync,

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -22,7 +21,6 @@ struct map {
 
 struct maps {
 	struct device *d;
-	uint64_t bytes;
 	struct map slabs[ARENA_SLABS_MAX];
 };
 
@@ -42,19 +40,7 @@ unmap(struct maps *m, struct map *s)
 		return;
 	dev_host_unpin(m->d, s->data, s->bytes);
 	munmap(s->data, s->bytes);
-	m->bytes -= s->bytes;
 	s->data = NULL;
-}
-
-void
-maps_free(struct maps **m)
-{
-	if (!*m)
-		return;
-	for (size_t i = 0; i < ARENA_SLABS_MAX; i++)
-		unmap(*m, &(*m)->slabs[i]);
-	free(*m);
-	*m = NULL;
 }
 
 /* Generations go round: a is newer than b when it is less than half the circle ahead. */
@@ -103,7 +89,6 @@ maps_add(struct maps *m, const struct msg_map *map, int fd, struct err *e)
 	s->data = p;
 	s->bytes = map->bytes;
 	s->generation = map->generation;
-	m->bytes += s->bytes;
 	dev_host_pin(m->d, p, map->bytes);
 	rc = 0;
 out:
@@ -117,12 +102,6 @@ maps_remove(struct maps *m, const struct msg_map *map)
 {
 	if (map->slab < ARENA_SLABS_MAX && m->slabs[map->slab].generation == map->generation)
 		unmap(m, &m->slabs[map->slab]);
-}
-
-uint64_t
-maps_bytes(const struct maps *m)
-{
-	return m->bytes;
 }
 
 static int

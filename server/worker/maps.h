@@ -12,12 +12,10 @@
 struct maps;
 
 struct maps *maps_new(struct device *d);
-void maps_free(struct maps **m);
 
 /* Takes fd. Mapping the same slab again is fine (each loop tells); an older generation is ignored. */
 int maps_add(struct maps *m, const struct msg_map *map, int fd, struct err *e);
 void maps_remove(struct maps *m, const struct msg_map *map);
-uint64_t maps_bytes(const struct maps *m);
 
 /* Check all that the worker will rely on, and point the tensors' data into the maps. */
 int maps_job(const struct maps *m, struct msg_job *job, struct err *e);

@@ -25,7 +25,10 @@ class Statuses(Refusing):
         self.refused(404, "not-found", "GET", "/problems/none", detail=has("none"))
         for method, body in (("GET", None), ("POST", b"x" * 1000)):
             self.refused(404, "unknown-operator", method, "/v1/ops/rmsnorn", body, param="op", found="rmsnorn",
-                         wanted=has("/v1/ops"))
+                         wanted="rmsnorm", detail=has("did you mean rmsnorm"))
+        for name, near in (("flash_attn", "flash_attn_func"), ("flash_attn_varlen", "flash_attn_varlen_func")):
+            self.refused(404, "unknown-operator", "GET", "/v1/ops/" + name, None, param="op", wanted=near)
+        self.refused(404, "unknown-operator", "GET", "/v1/ops/gemm", None, param="op", wanted=has("/v1/ops"))
         self.refused(404, "not-found", "POST", "/nowhere", b"x" * 100000)
         self.assertEqual(self.c.request("GET", "/v1/%6fps/rms%6Eorm").status, 200, "percent-encoded, but the same path")
         self.assertEqual(self.c.request("GET", "/v1/ops/").status, 200)

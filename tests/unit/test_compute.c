@@ -5,14 +5,28 @@
 #include <criterion/criterion.h>
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "worker/compute.h"
 
 #define ITEMS_MAX 3000
 #define THREADS 7
+
+/* Under AddressSanitizer each allocation is a new one. */
+#if defined(__SANITIZE_ADDRESS__)
+#define ALONE true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ALONE true
+#endif
+#endif
+#ifndef ALONE
+#define ALONE false
+#endif
 
 struct seen {
 	atomic_int times[ITEMS_MAX];
@@ -158,6 +172,67 @@ Test(compute, scratch_is_counted)
 	}
 	compute_job_begin(c);
 	cr_expect_eq(compute_job_end(c), 0);
+	compute_free(&c);
+}
+
+static long
+faults(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return u.ru_minflt;
+}
+
+/* A job's later runs get the first one's memory, touched already, however large; the next job does not get it all. */
+Test(compute, scratch_is_kept_between_runs)
+{
+	static const size_t sizes[] = {100, 50000000, 3000, 40000000, 200000, 70000000, 900000, 900000, 1};
+	enum { N = sizeof(sizes) / sizeof(sizes[0]) };
+	struct compute *c = compute_new(1);
+	unsigned char *first[N], *p;
+	struct err e = {0};
+	long before = 0;
+	size_t sum = 0;
+
+	for (int i = 0; i < N; i++)
+		sum += sizes[i];
+	for (int job = 0; job < 2; job++) {
+		for (int run = 0; run < 4; run++) {
+			compute_job_begin(c);
+			for (int i = 0; i < N; i++) {
+				p = compute_alloc(c, sizes[i], &e);
+				cr_assert_not_null(p);
+				memset(p, run, sizes[i]);
+				if (!ALONE && run > 0)
+					cr_expect_eq(p, first[i], "%d of run %d", i, run);
+				first[i] = p;
+			}
+			cr_expect_eq(compute_run_end(c), sum);
+			if (run == 0)
+				before = faults();
+		}
+		cr_expect(ALONE || faults() - before < 100, "%ld page faults after the first run", faults() - before);
+		/* Another implementation in the same job: other sizes, nothing overlaps. */
+		compute_job_begin(c);
+		for (int i = 0; i < N; i++) {
+			first[i] = compute_alloc(c, sizes[N - 1 - i], &e);
+			cr_assert_not_null(first[i]);
+			memset(first[i], i, sizes[N - 1 - i]);
+		}
+		for (int i = 0; i < N; i++) {
+			cr_expect_eq(first[i][0], i);
+			cr_expect_eq(first[i][sizes[N - 1 - i] - 1], i);
+		}
+		cr_expect_eq(compute_job_end(c), sum);
+		before = faults();
+	}
+	compute_job_begin(c);
+	p = compute_alloc(c, 50000000, &e);
+	cr_assert_not_null(p);
+	memset(p, 1, 50000000);
+	cr_expect_gt(faults(), before, "the job's memory was given back at its end");
+	compute_job_end(c);
 	compute_free(&c);
 }
 

@@ -45,8 +45,8 @@ Test(multipart, inputs_and_parameters_in_pieces_of_any_size)
 {
 	struct bytes b = {NULL, 0}, q = {NULL, 0}, s = {NULL, 0};
 
-	/* Data that looks like a boundary is data. */
-	bytes_npy(&q, 1, npy_f4, "\r\n--XX--", 8);
+	/* Data that looks like a boundary, but is none, is data. */
+	bytes_npy(&q, 1, npy_f4, "\r\n--X\r--", 8);
 	bytes_safetensors(
 		&s,
 		"{\"key\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"value\":{\"dtype\":\"U8\",\"shape\":[2],"
@@ -86,8 +86,8 @@ Test(multipart, inputs_and_parameters_in_pieces_of_any_size)
 			cr_assert_eq(decode(&f, &fixture_op, b.p, b.n, steps[i], window, &e), 0, "step %zu: %s",
 				     steps[i], e.msg);
 			cr_expect_eq(f.in.n_tensors, 4);
-			expect_tensor(&f, "q", DT_FP32, "\r\n--XX--", 8);
-			expect_tensor(&f, "weight", DT_FP32, "\r\n--XX--", 8);
+			expect_tensor(&f, "q", DT_FP32, "\r\n--X\r--", 8);
+			expect_tensor(&f, "weight", DT_FP32, "\r\n--X\r--", 8);
 			expect_tensor(&f, "key", DT_FP32, "kkkk\r\n--", 8);
 			expect_tensor(&f, "value", DT_UINT8, "vv", 2);
 			cr_expect_eq(f.in.n_params, 6);
@@ -269,6 +269,33 @@ Test(multipart, parts_that_are_refused)
 	cr_expect_eq(one_part(&e, CD "name=\"a\"; filename*=UTF-8''x; other=\"y\"\r\n", "x"), 0, "%s", e.msg);
 }
 
+Test(multipart, names_of_files_instead_of_files)
+{
+	static const struct {
+		const char *text, *says;
+	} cases[] = {{"q.npy", "-F q=@q.npy?"},
+		     {"../data/my tensors.safetensors", "-F q=@../data/my tensors.safetensors?"},
+		     {"a.npz", "-F q=@a.npz?"},
+		     {".npy", "neither"},
+		     {"line\none.npy", "neither"},
+		     {"zeros(3, 4, 5)", "neither"}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct bytes b = {NULL, 0};
+		struct fixture f;
+		struct err e;
+
+		bytes_part(&b, "name=\"q\"", "", cases[i].text, strlen(cases[i].text));
+		bytes_text(&b, "--XX--\r\n");
+		cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, 1 + i, true, &e), -1);
+		cr_expect_eq(e.code, ERR_MALFORMED_BODY, "%s", e.msg);
+		cr_expect_str_eq(e.input, "q");
+		cr_expect(strstr(e.msg, cases[i].says), "%s: %s", cases[i].text, e.msg);
+		fixture_fini(&f);
+		bytes_free(&b);
+	}
+}
+
 Test(multipart, bodies_that_are_malformed)
 {
 	static const struct {
@@ -346,7 +373,7 @@ Test(multipart, files_cut_short)
 			bytes_free(&q);
 		}
 	}
-	/* Several tensors in one file: the first whole one that holds the boundary. */
+	/* Several tensors in one file: the one in which it ends. */
 	static const char head[] = "{\"q\":{\"dtype\":\"F32\",\"shape\":[20],\"data_offsets\":[0,80]},"
 				   "\"key\":{\"dtype\":\"F32\",\"shape\":[20],\"data_offsets\":[80,160]}}";
 	struct bytes s = {NULL, 0}, b = {NULL, 0};
@@ -363,6 +390,61 @@ Test(multipart, files_cut_short)
 	fixture_fini(&f);
 	bytes_free(&b);
 	bytes_free(&s);
+}
+
+/*
+ * The worst cuts: the delimiter and the next part end just where the file should, or the delimiter lies across its end;
+ * in pieces of every size, fed and placed.
+ */
+Test(multipart, files_cut_by_the_length_of_what_follows)
+{
+	static const char dict[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (200,), }";
+	char data[800], found[40];
+	struct bytes next = {NULL, 0};
+	struct fixture f;
+	struct err e;
+
+	memset(data, '-', sizeof(data));
+	memcpy(data + 300, "\r\n--X\r\n--XY\r\r\n-", 16); /* nearly one, all the way */
+	bytes_text(&next, "\r\n");
+	bytes_part(&next, "name=\"causal\"", "", "true", 4);
+	for (size_t cut = 1; cut <= next.n + 8; cut++) {
+		struct bytes q = {NULL, 0}, b = {NULL, 0};
+
+		bytes_npy(&q, 1, dict, data, sizeof(data) - cut);
+		bytes_part(&b, "name=\"q\"; filename=\"q.npy\"", "", q.p, q.n);
+		bytes_add(&b, next.p + 2, next.n - 2);
+		bytes_text(&b, "--XX--\r\n");
+		snprintf(found, sizeof(found), "%zu bytes of data", sizeof(data) - cut);
+		/* All sizes for the cut that hides a parameter, a few for the others. */
+		for (size_t step = 1; step < b.n; step += cut == next.n - 2 ? 1 : 97) {
+			for (int window = 0; window < 2; window++) {
+				cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, step, window, &e), -1, "%zu by %zu", cut,
+					     step);
+				cr_expect_str_eq(e.found, found, "%zu by %zu: %s", cut, step, e.msg);
+				cr_expect_str_eq(e.wanted, "800 bytes of data");
+				fixture_fini(&f);
+			}
+		}
+		bytes_free(&b);
+		bytes_free(&q);
+	}
+	/* Within the header of the file. */
+	for (size_t n = 10; n < 128; n++) {
+		struct bytes q = {NULL, 0}, b = {NULL, 0};
+
+		bytes_npy(&q, 1, dict, data, sizeof(data));
+		bytes_part(&b, "name=\"q\"; filename=\"q.npy\"", "", q.p, n);
+		bytes_text(&b, "--XX--\r\n");
+		cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, n, n % 2, &e), -1);
+		cr_expect_eq(e.code, ERR_MALFORMED_BODY, "%s", e.msg);
+		if (n < 120)
+			cr_expect(strstr(e.msg, "ends within its header"), "%zu: %s", n, e.msg);
+		fixture_fini(&f);
+		bytes_free(&b);
+		bytes_free(&q);
+	}
+	bytes_free(&next);
 }
 
 Test(multipart, files_that_end_early_or_late)
