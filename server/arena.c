@@ -285,6 +285,21 @@ reclaimable(const struct arena_pool *pool)
 	return bytes;
 }
 
+/* Under the lock: bytes of slabs in quarantine that nobody borrows. */
+static uint64_t
+quarantined_bytes(const struct arena_pool *pool)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < pool->n_slots; i++) {
+		const struct slab *slab = pool->slabs[i];
+
+		if (slab && slab->quarantine)
+			bytes += slab->arena_bytes * (slab->n - slab->n_borrowed);
+	}
+	return bytes;
+}
+
 static struct arena *
 pop(struct arena_pool *pool, int from, int to)
 {
@@ -328,7 +343,7 @@ grow(struct arena_pool *pool, int class, uint64_t arena_bytes, uint64_t bytes, s
 static struct arena *
 find_or_grow(struct arena_pool *pool, uint64_t bytes, struct err *e)
 {
-	uint64_t arena_bytes = 0, slab, available, borrowed;
+	uint64_t arena_bytes = 0, slab, available, borrowed, quarantined;
 	struct slab *evicted = NULL;
 	struct arena *a;
 	int class = class_of(bytes, &arena_bytes);
@@ -363,14 +378,19 @@ find_or_grow(struct arena_pool *pool, uint64_t bytes, struct err *e)
 		return grow(pool, class, arena_bytes, slab, e);
 	}
 	a = pop(pool, class + 1, CLASSES);
-out:
-	borrowed = pool->borrowed;
-	pthread_mutex_unlock(&pool->lock);
-	if (!a)
+	if (!a) {
+		available += reclaimable(pool);
+		borrowed = pool->borrowed;
+		quarantined = quarantined_bytes(pool);
 		err_set(e, ERR_OVERLOADED,
-			"the memory for requests is full at the moment: %" PRIu64 " bytes needed, %" PRIu64 " of %" PRIu64
-			" in use",
-			bytes, borrowed, pool->limit);
+			"the memory for requests is full at the moment: %" PRIu64 " bytes needed in one piece, %" PRIu64
+			" of %" PRIu64 " to be had; %" PRIu64 " are in use, %" PRIu64
+			" held until a stopped worker is gone, %" PRIu64 " in slabs being made or cut to other sizes",
+			bytes, available, pool->limit, borrowed, quarantined,
+			pool->limit - available - borrowed - quarantined);
+	}
+out:
+	pthread_mutex_unlock(&pool->lock);
 	return a;
 }
 
@@ -498,12 +518,7 @@ arena_pool_stats(struct arena_pool *pool, struct arena_stats *s)
 	s->reserved = pool->reserved;
 	s->borrowed = pool->borrowed;
 	s->slabs = pool->n_slabs;
-	for (uint32_t i = 0; i < pool->n_slots; i++) {
-		const struct slab *slab = pool->slabs[i];
-
-		if (slab && slab->quarantine)
-			s->quarantined += slab->arena_bytes * (slab->n - slab->n_borrowed);
-	}
+	s->quarantined = quarantined_bytes(pool);
 	pthread_mutex_unlock(&pool->lock);
 }
 

@@ -262,9 +262,11 @@ find_dtype(const struct npy *f, const struct header *h, enum dtype *dt, struct e
 		if (kinds[i].kind == kind && kinds[i].size == size)
 			*dt = kinds[i].dt;
 	if (*dt == DT_NONE) {
-		if (*d != 0 || size == 0) /* no letter and number: not as numpy writes it */
+		/* Not a letter and a number, 'float32' for example. */
+		if ((size == 0 && (kind == 0 || !strchr("SaUMmV", kind))) || (*d >= '0' && *d <= '9'))
 			return err_input(e, ERR_INVALID_DTYPE, f->shown, h->descr, our_dtypes,
-					 "'%s' has the descr '%s', which is none of numpy's; '<f4' is float32, for example",
+					 "'%s' has the descr '%s', which is no dtype as .npy files name them; float32 is "
+					 "'<f4' there",
 					 f->shown, h->descr);
 		if ((kind == 'u' || kind == 'i') && size == 2)
 			return err_input(e, ERR_INVALID_DTYPE, f->shown, h->descr, our_dtypes,

@@ -214,7 +214,7 @@ read_header(struct safetensors *s, struct err *e)
 
 	while (len > 0 && s->head[len - 1] == ' ')
 		len--;
-	cJSON *root = json_parse((const char *)s->head, len, s->d.in->limits.json_depth, &parse);
+	cJSON *root = json_parse_doubles((const char *)s->head, len, s->d.in->limits.json_depth, &parse);
 	if (!root)
 		return err_set(e, parse.code ? parse.code : ERR_MALFORMED_BODY, "the safetensors header: %s", parse.msg);
 	cJSON_ArrayForEach(v, root)

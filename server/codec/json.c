@@ -493,8 +493,9 @@ check_duplicates(const cJSON *item, struct err *e)
 	return 0;
 }
 
-cJSON *
-json_parse(const char *text, size_t len, unsigned max_depth, struct err *e)
+/* As json_parse; `exact`: keep each number's text in valuestring. */
+static cJSON *
+parse(const char *text, size_t len, unsigned max_depth, bool exact, struct err *e)
 {
 	struct scan s = {.begin = text, .p = text, .end = text + len, .max_depth = max_depth, .e = e};
 	cJSON *tree;
@@ -506,7 +507,7 @@ json_parse(const char *text, size_t len, unsigned max_depth, struct err *e)
 		len -= 3;
 	}
 	tree = cJSON_ParseWithLength(text, len);
-	if (!tree || !keep_numbers(tree, text, text + len)) {
+	if (!tree || (exact && !keep_numbers(tree, text, text + len))) {
 		err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory to read %zu bytes of JSON", len);
 		goto fail;
 	}
@@ -516,6 +517,18 @@ json_parse(const char *text, size_t len, unsigned max_depth, struct err *e)
 fail:
 	cJSON_Delete(tree);
 	return NULL;
+}
+
+cJSON *
+json_parse(const char *text, size_t len, unsigned max_depth, struct err *e)
+{
+	return parse(text, len, max_depth, true, e);
+}
+
+cJSON *
+json_parse_doubles(const char *text, size_t len, unsigned max_depth, struct err *e)
+{
+	return parse(text, len, max_depth, false, e);
 }
 
 char *

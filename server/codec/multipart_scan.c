@@ -1,11 +1,21 @@
 /*
- * multipart_scan.c: finds a multipart body's delimiter in data that come in pieces (multipart_scan.h). Horspool's
- * search: with the long boundaries that clients choose, few of the bytes are looked at.
+ * multipart_scan.c: finds a multipart body's delimiter in data that come in pieces (multipart_scan.h). With the long
+ * boundaries that clients choose, few of the bytes are looked at: wherever the delimiter stands, the two neighbours
+ * at one of the places looked at, a fixed distance apart, are a pair of its bytes. Only there does Horspool's search begin.
  */
 #include "codec/multipart_scan.h"
 
 #include <assert.h>
 #include <string.h>
+
+static unsigned
+pair_hash(const void *p)
+{
+	uint16_t pair;
+
+	memcpy(&pair, p, sizeof(pair));
+	return pair * 0x9e3779b1u >> 21;
+}
 
 void
 delimiter_init(struct delimiter *d, const char *boundary, size_t len)
@@ -16,8 +26,13 @@ delimiter_init(struct delimiter *d, const char *boundary, size_t len)
 	d->len = 4 + len;
 	d->tail_len = 0;
 	memset(d->skip, (int)d->len, sizeof(d->skip));
-	for (size_t i = 0; i + 1 < d->len; i++)
+	memset(d->pairs, 0, sizeof(d->pairs));
+	for (size_t i = 0; i + 1 < d->len; i++) {
+		unsigned h = pair_hash(d->text + i);
+
 		d->skip[(unsigned char)d->text[i]] = (uint8_t)(d->len - 1 - i);
+		d->pairs[h / 64] |= UINT64_C(1) << h % 64;
+	}
 }
 
 static ptrdiff_t
@@ -26,9 +41,16 @@ find(const struct delimiter *d, const unsigned char *p, size_t n)
 	size_t last = d->len - 1;
 	unsigned char end = (unsigned char)d->text[last];
 
-	for (size_t i = last; i < n; i += d->skip[p[i]])
-		if (p[i] == end && memcmp(p + i - last, d->text, last) == 0)
-			return (ptrdiff_t)(i - last);
+	for (size_t i = 0; i + 1 < n; i += last) {
+		unsigned h = pair_hash(p + i);
+
+		if (!(d->pairs[h / 64] >> h % 64 & 1))
+			continue;
+		/* Where a delimiter with this pair in it may have its last byte. */
+		for (size_t e = i + 1 > last ? i + 1 : last; e <= i + last && e < n; e += d->skip[p[e]])
+			if (p[e] == end && memcmp(p + e - last, d->text, last) == 0)
+				return (ptrdiff_t)(e - last);
+	}
 	return -1;
 }
 

@@ -217,8 +217,8 @@ http_new(struct loop *l, struct err *e)
 	size_t memory = 2 * (size_t)o->max_head + 96 * (size_t)o->max_head_fields;
 	const union MHD_DaemonInfo *info;
 
-	if (memory < 32768)
-		memory = 32768;
+	if (memory < 24576)
+		memory = 24576;
 	h->loop = l;
 	h->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG, 0, NULL, NULL,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #define SWEEP_NS 250000000u
 #define EXPIRE_NS 20000000u /* while jobs run: how exact their deadlines are */
 #define EVENTS 128
+#define YIELDS 1
 #define ACCEPTS 64 /* per turn */
 #define WARN_NS 1000000000u
 
@@ -374,6 +376,25 @@ should_stop(struct loop *l)
 	return stop;
 }
 
+/*
+ * Wait for something to do. While requests are under way, the others (worker, clients on this machine) first get the
+ * processor: what they do meanwhile arrives together, without a sleep and a wake-up for each.
+ */
+static int
+wait_events(struct loop *l, struct epoll_event *ev)
+{
+	int n, i;
+
+	if (l->http_ready)
+		return epoll_wait(l->epfd, ev, EVENTS, 0);
+	for (i = 0; i < YIELDS && jobs_queued(l); i++) {
+		sched_yield();
+		if ((n = epoll_wait(l->epfd, ev, EVENTS, 0)) != 0)
+			return n;
+	}
+	return epoll_wait(l->epfd, ev, EVENTS, next_timeout(l));
+}
+
 static void *
 loop_main(void *arg)
 {
@@ -386,7 +407,7 @@ loop_main(void *arg)
 
 	l->n_links = supervisor_devices(l->svc->sup);
 	while (!should_stop(l)) {
-		n = epoll_wait(l->epfd, ev, EVENTS, l->http_ready ? 0 : next_timeout(l));
+		n = wait_events(l, ev);
 		if (n == -1 && errno != EINTR)
 			fatal("epoll_wait: %s", strerror(errno));
 		l->now_ns = clock_ns();

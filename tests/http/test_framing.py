@@ -187,7 +187,7 @@ class Heads(unittest.TestCase):
         self.refuse(head(*["X-%d: 1" % i for i in range(120)]), 431, "head-too-large")
         self.refuse(head(line="GET /" + "a" * 9000 + " HTTP/1.1"), 414, "uri-too-long")
         self.refuse(head(line="GET /?" + "a" * 100000 + " HTTP/1.1"), 414, "uri-too-long")
-        self.accept(head("X-Long: " + "v" * 15000))
+        self.accept(head("X-Long: " + "v" * 7500))
 
     def test_good_heads(self):
         for raw in (head(), b"\r\n" + head(), head("X-A: 1", "X-A: 2"), head("Content-Length: 0"),
@@ -583,8 +583,8 @@ class Refusals(unittest.TestCase):
 
     def test_heads_libmicrohttpd_chokes_on(self):
         """Long lists in the query or in a cookie: one reply, ours."""
-        for line, *fields in (("GET /v1/limits?" + "a&" * 3900 + " HTTP/1.1",),
-                              ("GET /v1/limits HTTP/1.1", "Cookie: " + "a=b;" * 3500)):
+        for line, *fields in (("GET /v1/limits?" + "a&" * 1900 + " HTTP/1.1",),
+                              ("GET /v1/limits HTTP/1.1", "Cookie: " + "a=b;" * 1800)):
             with server.client() as c:
                 c.send("\r\n".join([line, "Host: a", *fields, "", ""]).encode())
                 self.assertEqual(c.response().status, 200)

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -125,6 +126,24 @@ Test(arena, large_requests_waste_at_most_an_eighth)
 	arena_pool_free(&pool);
 }
 
+/* The refusal's figures: those of the pool, and they add up. */
+static void
+told_what_is_true(const struct err *e, const struct arena_stats *s, uint64_t bytes)
+{
+	unsigned long long needed, available, limit, borrowed, held, rest;
+
+	cr_assert_eq(sscanf(e->msg,
+			    "the memory for requests is full at the moment: %llu bytes needed in one piece, %llu of %llu to be had; "
+			    "%llu are in use, %llu held until a stopped worker is gone, %llu in",
+			    &needed, &available, &limit, &borrowed, &held, &rest),
+		     6, "%s", e->msg);
+	cr_assert_eq(needed, bytes);
+	cr_assert_eq(limit, s->limit);
+	cr_assert_eq(borrowed, s->borrowed);
+	cr_assert_eq(held, s->quarantined);
+	cr_assert_eq(available + borrowed + held + rest, limit);
+}
+
 Test(arena, limits)
 {
 	struct arena_pool *pool = pool_new(64 * MIB, 0);
@@ -171,6 +190,7 @@ Test(arena, limits)
 		cr_assert_leq(s.reserved, s.limit);
 		if (n < 100) {
 			cr_assert_eq(e.code, ERR_OVERLOADED);
+			told_what_is_true(&e, &s, bytes);
 			cr_assert_geq(s.borrowed + 2 * bytes, s.limit / 2);
 			mem_fini(&m[n]);
 			mem_fini(&m[--n]);
@@ -287,6 +307,7 @@ Test(arena, quarantine)
 	struct tensor t[4], u;
 	struct arena_stats s;
 	struct mem m[4], n;
+	struct err e = {0};
 
 	for (int large = 0; large < 2; large++) {
 		uint64_t bytes = large ? 40 * MIB : 50000;
@@ -305,6 +326,10 @@ Test(arena, quarantine)
 		mem_fini(&m[2]);
 		arena_pool_stats(pool, &s);
 		cr_assert_gt(s.quarantined, 0);
+		mem_init(&n, pool, 0);
+		u.bytes = 500 * MIB;
+		cr_assert_eq(mem_tensor(&n, &u, &e), -1);
+		told_what_is_true(&e, &s, u.bytes);
 		arena_pool_trim(pool, 0);
 		mem_init(&n, pool, 0);
 		tensor(&n, &u, bytes);

@@ -283,6 +283,47 @@ numbers(struct tensor *t, enum dtype dt, int rank, const int64_t *shape, void *d
 	return rc;
 }
 
+/* A decimal beyond a dtype's range is refused with its place; the largest below it, and a written infinity, are taken. */
+Test(json_number, too_large_for_the_dtype)
+{
+	static const struct {
+		enum dtype dt;
+		const char *good, *bad;
+	} cases[] = {
+		{DT_FP64, "1.7976931348623158e308", "1.7976931348623159e308"},
+		{DT_FP64, "0e999999", "1e400"},
+		{DT_FP32, "3.4028235677973366e38", "3.40282357e38"},
+		{DT_FP32, "-3.4028234e38", "-1e400"},
+		{DT_FP16, "65519.99", "65520"},
+		{DT_FP16, "-65504", "-1e6"},
+		{DT_BF16, "3.3895e38", "3.3962e38"},
+		{DT_BF16, "-3.3e38", "-1e39"},
+	};
+	int64_t shape[1] = {3};
+	double data[3];
+	struct tensor t;
+	char text[100], says[100];
+	struct err e;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		bool negative = cases[i].bad[0] == '-';
+
+		snprintf(text, sizeof(text), "[1,2,%s]", cases[i].good);
+		memset(&e, 0, sizeof(e));
+		cr_expect_eq(numbers(&t, cases[i].dt, 1, shape, data, text, &e), 0, "%s: %s", text, e.msg);
+		cr_expect(isfinite(tensor_get(&t, 2)), "%s", text);
+		snprintf(text, sizeof(text), "[1,2,%s]", cases[i].bad);
+		cr_expect_eq(numbers(&t, cases[i].dt, 1, shape, data, text, &e), -1, "%s", text);
+		cr_expect_eq(e.code, ERR_MALFORMED_BODY);
+		snprintf(says, sizeof(says), "element 2 of its data is %s, too large for %s; write \"%sInfinity\"",
+			 cases[i].bad, dtype_info(cases[i].dt)->name, negative ? "-" : "");
+		cr_expect(strstr(e.msg, says), "%s", e.msg);
+		snprintf(text, sizeof(text), "[1,2,\"%sInfinity\"]", negative ? "-" : "");
+		cr_expect_eq(numbers(&t, cases[i].dt, 1, shape, data, text, &e), 0);
+		cr_expect(isinf(tensor_get(&t, 2)));
+	}
+}
+
 Test(json_number, lists)
 {
 	static const struct {

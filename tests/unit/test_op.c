@@ -98,7 +98,7 @@ static const struct validation cases[] = {
 	{"flash_attn_func", {{"q", "fp16", "1 9 2 8"}, {"k", "fp16", "1 9 2 8"}, {"v", "fp8_e4m3", "1 9 2 8"}}, NULL,
 	 ERR_INVALID_DTYPE, "v", {"v is fp8_e4m3", "same dtype", "flash_attn_fp8_pertensor_func"}},
 	{"flash_attn_func", QKV("fp64", "1 9 2 8", "1 9 2 8", "1 9 2 8"), NULL, ERR_INVALID_DTYPE, "q", {"q is fp64",
-	 "wanted fp32, fp16 or bf16"}},
+	 "wanted fp32, fp16 or bf16", "q.astype(np.float32)"}},
 	{"flash_attn_func", QKV("fp8_e4m3fnuz", "1 9 2 8", "1 9 2 8", "1 9 2 8"), NULL, ERR_INVALID_DTYPE, "q",
 	 {"fp8_e4m3fnuz", "fp8_pertensor"}},
 	{"rmsnorm", {{"x", "bf16", "2 3 5"}, {"weight", "fp32", "5"}}, NULL, ERR_INVALID_DTYPE, "weight",
