@@ -1,7 +1,7 @@
 /*
  * multipart_scan.c: finds a multipart body's delimiter in data that come in pieces (multipart_scan.h). With the long
- * boundaries that clients choose, few of the bytes are looked at: wherever the delimiter stands, the two neighbours
- * at one of the places looked at, a fixed distance apart, are a pair of its bytes. Only there does Horspool's search begin.
+ * boundaries that clients choose, few of the bytes are looked at: pairs of neighbours at distances that no delimiter
+ * fits between. Only where such a pair is one of the delimiter's does Horspool's search begin.
  */
 #include "codec/multipart_scan.h"
 
