@@ -64,8 +64,7 @@ sink_finish(struct decoder *d, struct err *e)
 }
 
 static const struct decoder_ops sink_ops = {
-	.name = "tensor", .feed = sink_feed, .window = sink_window, .advance = sink_advance, .finish = sink_finish
-};
+	.name = "tensor", .feed = sink_feed, .window = sink_window, .advance = sink_advance, .finish = sink_finish};
 
 static void
 must(int condition, const char *what)
@@ -172,11 +171,11 @@ time_zlib_in(const unsigned char *gz, size_t gz_n, unsigned char *out, size_t n)
 static double
 time_our_in(const unsigned char *gz, size_t gz_n, unsigned char *out, size_t n)
 {
-	struct tensor_sink s = { .d.ops = &sink_ops, .p = out, .size = n };
-	struct inflate_limits limits = { .max_out = n, .max_ratio = 1100 };
+	struct tensor_sink s = {.d.ops = &sink_ops, .p = out, .size = n};
+	struct inflate_limits limits = {.max_out = n, .max_ratio = 1100};
 	uint64_t t = cpu_ns();
 	struct inflater *f;
-	struct err e = { 0 };
+	struct err e = {0};
 	size_t at, m;
 
 	must((f = inflater_new(CODING_GZIP, &s.d, &limits, &e)) != NULL, "inflater_new");
@@ -192,8 +191,8 @@ time_our_in(const unsigned char *gz, size_t gz_n, unsigned char *out, size_t n)
 static double
 time_our_out(struct arena_pool *pool, const unsigned char *p, size_t n, uint64_t *packed)
 {
-	struct body b = { .n = 1, .pieces = { { p, n } }, .bytes = n };
-	struct err e = { 0 };
+	struct body b = {.n = 1, .pieces = {{p, n}}, .bytes = n};
+	struct err e = {0};
 	struct mem mem;
 	uint64_t t;
 
@@ -224,12 +223,12 @@ median(double *v, int n)
 int
 main(int argc, char **argv)
 {
-	static const char *dtypes[] = { "fp32", "fp16", "bf16" };
+	static const char *dtypes[] = {"fp32", "fp16", "bf16"};
 	size_t n = (size_t)(argc > 1 ? atoi(argv[1]) : 4) << 20, room = n + n / 8 + 4096, i;
 	int rounds = argc > 2 ? atoi(argv[2]) : 9, k;
 	unsigned char *data, *gz, *out;
 	struct arena_pool *pool;
-	struct err e = { 0 };
+	struct err e = {0};
 
 	must(n > 0 && n <= 1u << 30 && rounds > 0 && rounds <= ROUNDS_MAX, "reading the arguments");
 	data = malloc(n);

@@ -36,7 +36,8 @@ up(void *cls, int loop, unsigned device, uint32_t generation, int sock, const st
 }
 
 static void
-gone(void *cls, int loop, unsigned device, uint32_t generation, uint64_t running_loop, uint64_t running_id, const struct err *why)
+gone(void *cls, int loop, unsigned device, uint32_t generation, uint64_t running_loop, uint64_t running_id,
+     const struct err *why)
 {
 	(void)cls;
 	(void)loop;
@@ -90,7 +91,8 @@ prepare(struct slot *s, struct mem *m)
 
 			if ((op->tensors[i].role == OP_OUT) != out || op->tensors[i].optional)
 				continue;
-			if (!out && tensor_describe(t, op->tensors[i].name, DT_FP32, row ? 1 : 2, row ? &shape[1] : shape, &e) == -1)
+			if (!out && tensor_describe(t, op->tensors[i].name, DT_FP32, row ? 1 : 2,
+						    row ? &shape[1] : shape, &e) == -1)
 				fatal("%s", e.msg);
 			if (mem_tensor(m, t, &e) == -1)
 				fatal("%s", e.msg);
@@ -118,8 +120,8 @@ main(int argc, char **argv)
 {
 	static const int depths[] = {1, 8, 32};
 	static struct slot slots[DEPTH_MAX];
-	struct supervisor_config c = {.loops = 1, .cpu_threads = 1, .worker_dir = argc > 1 ? argv[1] : NULL,
-				      .events = {NULL, up, gone}};
+	struct supervisor_config c = {
+		.loops = 1, .cpu_threads = 1, .worker_dir = argc > 1 ? argv[1] : NULL, .events = {NULL, up, gone}};
 	double seconds = argc > 2 ? atof(argv[2]) : 2;
 	struct err e = {0};
 	struct arena_pool *pool = arena_pool_new((uint64_t)64 << 20, 0, &e);
@@ -159,7 +161,8 @@ main(int argc, char **argv)
 		}
 		qsort(times, n_times, sizeof(*times), compare);
 		printf("depth %2d: %8.0f jobs/s, round trip median %6.1f us, p99 %6.1f us\n", depths[d],
-		       (double)done_jobs * 1e9 / (double)(clock_ns() - begin), times[n_times / 2], times[n_times * 99 / 100]);
+		       (double)done_jobs * 1e9 / (double)(clock_ns() - begin), times[n_times / 2],
+		       times[n_times * 99 / 100]);
 	}
 	link_free(&line);
 	supervisor_free(&sup);

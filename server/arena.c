@@ -18,11 +18,12 @@
 
 #include "arena.h"
 #include "arena_poison.h"
+#include "arena_slab.h"
 #include "clock.h"
 #include "log.h"
 
 #define SMALL_CLASSES 4
-#define LARGE_LOG2 22	/* large classes begin above 4 MiB, eight steps to each power of two */
+#define LARGE_LOG2 22 /* large classes begin above 4 MiB, eight steps to each power of two */
 #define LARGE_STEPS 8
 #define CLASSES (SMALL_CLASSES + (62 - LARGE_LOG2) * LARGE_STEPS)
 
@@ -33,28 +34,6 @@ static const struct {
 	{256 << 10, 16 << 20},
 	{1 << 20, 32 << 20},
 	{4 << 20, 64 << 20},
-};
-
-struct slab;
-
-struct arena {
-	struct arena *next; /* in its class's free list */
-	struct slab *slab;
-	bool borrowed;
-};
-
-struct slab {
-	uint32_t number, generation;
-	int fd;
-	int class;
-	unsigned char *data;
-	uint64_t bytes, arena_bytes;
-	uint32_t n, n_borrowed;
-	uint64_t mapped, quarantine; /* a bit per device */
-	uint64_t idle_since_ns;	     /* valid while nothing is borrowed */
-	bool kept;		     /* made at start: not trimmed */
-	struct slab *next;	     /* in a list of slabs to destroy */
-	struct arena arenas[];
 };
 
 struct arena_pool {
@@ -102,79 +81,6 @@ slab_bytes(const struct arena_pool *pool, int class, uint64_t arena_bytes)
 	while (bytes > arena_bytes && bytes > pool->limit / 8)
 		bytes /= 2;
 	return bytes;
-}
-
-static int
-slab_map(struct slab *slab, struct err *e)
-{
-	slab->fd = memfd_create("aiterd-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (slab->fd == -1)
-		return err_set(e, ERR_OUT_OF_MEMORY, "no shared memory for an arena of %" PRIu64 " bytes: memfd_create: %s",
-			       slab->bytes, strerror(errno));
-	if (ftruncate(slab->fd, (off_t)slab->bytes) == -1)
-		return err_set(e, ERR_OUT_OF_MEMORY, "no shared memory for an arena of %" PRIu64 " bytes: ftruncate: %s",
-			       slab->bytes, strerror(errno));
-	slab->data = mmap(NULL, slab->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, slab->fd, 0);
-	if (slab->data == MAP_FAILED) {
-		slab->data = NULL;
-		return err_set(e, ERR_OUT_OF_MEMORY, "cannot map an arena of %" PRIu64 " bytes: %s", slab->bytes,
-			       strerror(errno));
-	}
-
-	/* Populating before fallocate, which then only fills gaps, is what lets the pages be huge ones:
-	 * fallocate does not see the advice. Where populating fails, fallocate tells whether it was for lack of memory. */
-	(void)madvise(slab->data, slab->bytes, MADV_HUGEPAGE);
-	bool touched = false;
-#ifdef MADV_POPULATE_WRITE
-	touched = madvise(slab->data, slab->bytes, MADV_POPULATE_WRITE) == 0;
-#endif
-	while (fallocate(slab->fd, 0, 0, (off_t)slab->bytes) == -1) {
-		if (errno == EINTR)
-			continue;
-		return err_set(e, ERR_OUT_OF_MEMORY,
-			       "the memory for requests (tmpfs, shared memory) is exhausted: reserving an arena of %" PRIu64
-			       " bytes failed: %s",
-			       slab->bytes, strerror(errno));
-	}
-	if (!touched)
-		for (uint64_t i = 0; i < slab->bytes; i += 4096)
-			((volatile unsigned char *)slab->data)[i] = 0;
-	if (fcntl(slab->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1)
-		return err_set(e, ERR_OUT_OF_MEMORY, "cannot seal an arena: %s", strerror(errno));
-	return 0;
-}
-
-static void
-slab_free(struct slab *slab)
-{
-	if (slab->data) {
-		unpoison(slab->data, slab->bytes);
-		munmap(slab->data, slab->bytes);
-	}
-	if (slab->fd != -1)
-		close(slab->fd);
-	free(slab);
-}
-
-static struct slab *
-slab_new(int class, uint64_t arena_bytes, uint64_t bytes, struct err *e)
-{
-	uint32_t n = (uint32_t)(bytes / arena_bytes);
-	struct slab *slab = xcalloc(1, sizeof(*slab) + n * sizeof(slab->arenas[0]));
-
-	slab->fd = -1;
-	slab->class = class;
-	slab->bytes = bytes;
-	slab->arena_bytes = arena_bytes;
-	slab->n = n;
-	for (uint32_t i = 0; i < n; i++)
-		slab->arenas[i].slab = slab;
-	if (slab_map(slab, e) == -1) {
-		slab_free(slab);
-		return NULL;
-	}
-	poison(slab->data, slab->bytes);
-	return slab;
 }
 
 static void
@@ -303,7 +209,7 @@ quarantined_bytes(const struct arena_pool *pool)
 static struct arena *
 pop(struct arena_pool *pool, int from, int to)
 {
-	for (int class = from; class < to && class < CLASSES; class++) {
+	for (int class = from; class < to && class < CLASSES; class ++) {
 		struct arena *a = pool->free[class];
 
 		if (!a)

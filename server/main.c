@@ -105,8 +105,11 @@ start(struct service *svc, const struct options *o)
 {
 	struct err e = {0};
 	uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	struct supervisor_config sc = {.devices = o->device, .worker_dir = o->worker_dir[0] != '\0' ? o->worker_dir : NULL,
-				       .cpu_threads = (int)o->threads, .start_timeout_s = 60, .ping_s = 10};
+	struct supervisor_config sc = {.devices = o->device,
+				       .worker_dir = o->worker_dir[0] != '\0' ? o->worker_dir : NULL,
+				       .cpu_threads = (int)o->threads,
+				       .start_timeout_s = 60,
+				       .ping_s = 10};
 	uint64_t arena = o->arena > 0 ? o->arena : ram / 2;
 	int i;
 

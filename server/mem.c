@@ -58,7 +58,8 @@ mem_check(const struct mem *m, uint64_t bytes, struct err *e)
 		used += m->blocks[i].used;
 	if (m->limit != 0 && (bytes > m->limit || used > m->limit - bytes))
 		return err_set(e, ERR_OUT_OF_MEMORY,
-			       "the request needs %" PRIu64 " bytes more beside the %" PRIu64 " it has; a request may have %" PRIu64,
+			       "the request needs %" PRIu64 " bytes more beside the %" PRIu64
+			       " it has; a request may have %" PRIu64,
 			       bytes, used, m->limit);
 	return 0;
 }
@@ -93,8 +94,9 @@ mem_cut(struct mem *m, uint64_t bytes, uint64_t *offset, struct err *e)
 		if (cut(&m->blocks[i], bytes, offset))
 			return &m->blocks[i];
 	if (m->n == MEM_BLOCKS_MAX) {
-		err_set(e, ERR_OUT_OF_MEMORY, "the request's memory is in too many pieces (%d): %" PRIu64 " bytes more do not fit",
-			m->n, bytes);
+		err_set(e, ERR_OUT_OF_MEMORY,
+			"the request's memory is in too many pieces (%d): %" PRIu64 " bytes more do not fit", m->n,
+			bytes);
 		return NULL;
 	}
 	/* Whoever comes for many pieces gets larger ones, so that the list does not run out before the memory does. */

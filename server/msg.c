@@ -19,11 +19,8 @@
 #endif
 
 static const char *const impl_names[IMPL_COUNT] = {
-	[IMPL_AUTO] = "auto",
-	[IMPL_AITER] = "aiter",
-	[IMPL_OWN] = "own",
-	[IMPL_NAIVE] = "naive",
-	[IMPL_REFERENCE] = "reference",
+	[IMPL_AUTO] = "auto",	[IMPL_AITER] = "aiter",		[IMPL_OWN] = "own",
+	[IMPL_NAIVE] = "naive", [IMPL_REFERENCE] = "reference",
 };
 
 static char build[64];
@@ -33,9 +30,18 @@ static pthread_once_t build_once = PTHREAD_ONCE_INIT;
 static void
 build_make(void)
 {
-	static const size_t sizes[] = {sizeof(struct msg_hello), sizeof(struct msg_map), sizeof(struct msg_job),
-				       sizeof(struct msg_done), sizeof(struct worker_status), sizeof(struct op_value),
-				       sizeof(struct tensor), OP_TENSORS_MAX, OP_PARAMS_MAX, OP_DIMS_MAX, ERR_COUNT, DT_COUNT,
+	static const size_t sizes[] = {sizeof(struct msg_hello),
+				       sizeof(struct msg_map),
+				       sizeof(struct msg_job),
+				       sizeof(struct msg_done),
+				       sizeof(struct worker_status),
+				       sizeof(struct op_value),
+				       sizeof(struct tensor),
+				       OP_TENSORS_MAX,
+				       OP_PARAMS_MAX,
+				       OP_DIMS_MAX,
+				       ERR_COUNT,
+				       DT_COUNT,
 				       IMPL_COUNT};
 	uint32_t sum = 2166136261u;
 
@@ -142,7 +148,8 @@ msg_recv(int sock, void *buf, size_t size, int *fd)
 		char buf[CMSG_SPACE(4 * sizeof(int))];
 	} control;
 	struct iovec iov = {.iov_base = buf, .iov_len = size};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.buf)};
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.buf)};
 	int got = -1, extra = 0;
 	ssize_t n;
 	struct msg m;

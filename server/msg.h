@@ -47,13 +47,13 @@ const char *impl_name(enum impl impl);
 int impl_find(const char *name, size_t len); /* -1: unknown */
 
 struct device_info {
-	char kind[16];	   /* "cpu", "hip", "cuda", "emulated" */
-	char name[96];	   /* "AMD EPYC 9654", "AMD Instinct MI300X" */
-	char arch[32];	   /* "x86_64+avx512", "gfx942" */
-	char runtime[48];  /* "" for cpu; HIP, CUDA runtime version */
+	char kind[16];	  /* "cpu", "hip", "cuda", "emulated" */
+	char name[96];	  /* "AMD EPYC 9654", "AMD Instinct MI300X" */
+	char arch[32];	  /* "x86_64+avx512", "gfx942" */
+	char runtime[48]; /* "" for cpu; HIP, CUDA runtime version */
 	char driver[48];
-	uint32_t compute_units; /* cpu: threads used */
-	uint32_t clock_mhz;	/* 0: unknown */
+	uint32_t compute_units;		    /* cpu: threads used */
+	uint32_t clock_mhz;		    /* 0: unknown */
 	uint64_t memory_total, memory_free; /* bytes; cpu: of the machine */
 	uint8_t timing_meaningless;	    /* emulated */
 	uint8_t reserved0[7];
@@ -77,12 +77,12 @@ struct msg_map { /* + the memfd as SCM_RIGHTS; UNMAP without */
 struct msg_job {
 	struct msg m;
 	struct op_call call;
-	uint32_t impl;	   /* enum impl, not necessarily resolved */
-	uint32_t baseline; /* enum impl to time beside it (IMPL_NAIVE), or IMPL_AUTO for none */
+	uint32_t impl;		/* enum impl, not necessarily resolved */
+	uint32_t baseline;	/* enum impl to time beside it (IMPL_NAIVE), or IMPL_AUTO for none */
 	uint32_t warmup, iters; /* iters >= 1 */
 	uint32_t flush;		/* clear the caches before each timed iteration */
 	uint32_t reserved0;
-	uint64_t deadline_ns; /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
+	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
 	uint64_t submitted_ns; /* the same clock; link_submit sets it */
 };
 
@@ -98,12 +98,12 @@ struct memory_stats { /* bytes */
 
 struct msg_done {
 	struct msg m;
-	struct err err; /* code ERR_NONE: it worked */
+	struct err err;		 /* code ERR_NONE: it worked */
 	char impl[MSG_IMPL_MAX]; /* "cpu:avx512", "reference", "own:attn_fwd_f16_d64" */
 	struct sample_stats kernel;
 	char baseline_impl[MSG_IMPL_MAX]; /* "" : none was asked for */
 	struct sample_stats baseline;
-	double baseline_max_abs_diff; /* over all floating outputs; NaN when a side has a NaN the other lacks */
+	double baseline_max_abs_diff;  /* over all floating outputs; NaN when a side has a NaN the other lacks */
 	double upload_ms, download_ms; /* host to device and back; 0 on the cpu, where nothing moves */
 	double wait_ms;		       /* from its submission to its turn */
 	struct memory_stats memory;

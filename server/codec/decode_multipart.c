@@ -20,12 +20,12 @@
 
 #define PARTS_MAX 64
 #define HEADERS_MAX 8192
-#define VALUE_MAX 65536	    /* a parameter's text */
-#define IGNORED_MAX 65536   /* preamble, epilogue */
-#define PADDING_MAX 64	    /* blanks after a boundary */
-#define SNIFF 10	    /* bytes of content that tell what a part is */
-#define CHUNK 4096	    /* bytes added to the buffer between two searches */
-#define CRLF 2		    /* see begin_search */
+#define VALUE_MAX 65536	  /* a parameter's text */
+#define IGNORED_MAX 65536 /* preamble, epilogue */
+#define PADDING_MAX 64	  /* blanks after a boundary */
+#define SNIFF 10	  /* bytes of content that tell what a part is */
+#define CHUNK 4096	  /* bytes added to the buffer between two searches */
+#define CRLF 2		  /* see begin_search */
 
 enum state {
 	IN_PREAMBLE,

@@ -264,16 +264,18 @@ find_dtype(const struct npy *f, const struct header *h, enum dtype *dt, struct e
 	if (*dt == DT_NONE) {
 		/* Not a letter and a number, 'float32' for example. */
 		if ((size == 0 && (kind == 0 || !strchr("SaUMmV", kind))) || (*d >= '0' && *d <= '9'))
-			return err_input(e, ERR_INVALID_DTYPE, f->shown, h->descr, our_dtypes,
-					 "'%s' has the descr '%s', which is no dtype as .npy files name them; float32 is "
-					 "'<f4' there",
-					 f->shown, h->descr);
+			return err_input(
+				e, ERR_INVALID_DTYPE, f->shown, h->descr, our_dtypes,
+				"'%s' has the descr '%s', which is no dtype as .npy files name them; float32 is "
+				"'<f4' there",
+				f->shown, h->descr);
 		if ((kind == 'u' || kind == 'i') && size == 2)
-			return err_input(e, ERR_INVALID_DTYPE, f->shown, h->descr, our_dtypes,
-					 "'%s' has the numpy dtype '%s' (%sint16), which is not taken; if these are the bits of "
-					 "bf16 numbers, save %s.view('V2') or send them as safetensors BF16; if they are numbers, "
-					 "convert them to a floating-point dtype, for example %s.astype(np.float32)",
-					 f->shown, h->descr, kind == 'u' ? "u" : "", f->shown, f->shown);
+			return err_input(
+				e, ERR_INVALID_DTYPE, f->shown, h->descr, our_dtypes,
+				"'%s' has the numpy dtype '%s' (%sint16), which is not taken; if these are the bits of "
+				"bf16 numbers, save %s.view('V2') or send them as safetensors BF16; if they are numbers, "
+				"convert them to a floating-point dtype, for example %s.astype(np.float32)",
+				f->shown, h->descr, kind == 'u' ? "u" : "", f->shown, f->shown);
 		numpy_name(kind, size, name, sizeof(name));
 		return err_input(e, ERR_INVALID_DTYPE, f->shown, h->descr, our_dtypes,
 				 "'%s' has the numpy dtype '%s' (%s), which is not taken; convert it, for example "

@@ -199,7 +199,7 @@ compress_deflate(const struct body *b, enum coding c, struct sink *s, struct err
 static int
 zstd_step(ZSTD_CCtx *z, const unsigned char *p, size_t n, bool last, struct sink *s, struct err *e)
 {
-	ZSTD_inBuffer in = { p, n, 0 };
+	ZSTD_inBuffer in = {p, n, 0};
 	uint32_t room;
 	size_t rc;
 
@@ -208,11 +208,10 @@ zstd_step(ZSTD_CCtx *z, const unsigned char *p, size_t n, bool last, struct sink
 
 		if (sink_room(s, &room, e) < 0)
 			return -1;
-		out = (ZSTD_outBuffer){ s->p, room, 0 };
+		out = (ZSTD_outBuffer){s->p, room, 0};
 		rc = ZSTD_compressStream2(z, &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
 		if (ZSTD_isError(rc))
-			return err_set(e, ERR_INTERNAL, "The reply could not be compressed: %s.",
-				       ZSTD_getErrorName(rc));
+			return err_set(e, ERR_INTERNAL, "The reply could not be compressed: %s.", ZSTD_getErrorName(rc));
 		sink_took(s, out.pos);
 	} while (last ? rc != 0 : in.pos < in.size);
 	return 0;
@@ -240,7 +239,7 @@ compress_zstd(const struct body *b, struct sink *s, struct err *e)
 int
 body_compress(struct body *b, enum coding c, struct mem *mem, struct err *e)
 {
-	struct sink s = { .mem = mem };
+	struct sink s = {.mem = mem};
 
 	if (c == CODING_IDENTITY)
 		return 0;

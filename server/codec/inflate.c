@@ -70,8 +70,8 @@ static const struct {
 	const char *name;
 	enum coding coding;
 } codings[] = {
-	{ "identity", CODING_IDENTITY }, { "gzip", CODING_GZIP }, { "deflate", CODING_DEFLATE },
-	{ "zstd", CODING_ZSTD },	 { "x-gzip", CODING_GZIP }, { "", CODING_IDENTITY },
+	{"identity", CODING_IDENTITY}, {"gzip", CODING_GZIP},	{"deflate", CODING_DEFLATE},
+	{"zstd", CODING_ZSTD},	       {"x-gzip", CODING_GZIP}, {"", CODING_IDENTITY},
 };
 
 int
@@ -118,9 +118,9 @@ deflate_start(struct inflater *f, enum format format)
 			return -1;
 	}
 	isal_inflate_init(f->isal);
-	f->isal->crc_flag = format == FORMAT_GZIP ? ISAL_GZIP_NO_HDR_VER :
-			    format == FORMAT_ZLIB ? ISAL_ZLIB_NO_HDR_VER :
-						    ISAL_DEFLATE;
+	f->isal->crc_flag = format == FORMAT_GZIP   ? ISAL_GZIP_NO_HDR_VER
+			    : format == FORMAT_ZLIB ? ISAL_ZLIB_NO_HDR_VER
+						    : ISAL_DEFLATE;
 	return 0;
 }
 
@@ -196,7 +196,7 @@ deflate_run(struct inflater *f, const unsigned char **p, size_t *n, unsigned cha
 static int
 deflate_start(struct inflater *f, enum format format)
 {
-	static const unsigned char gzip[10] = { 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff }, zlib[2] = { 0x78, 0x01 };
+	static const unsigned char gzip[10] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}, zlib[2] = {0x78, 0x01};
 	const unsigned char *p = format == FORMAT_GZIP ? gzip : zlib;
 	size_t n = format == FORMAT_GZIP ? sizeof(gzip) : format == FORMAT_ZLIB ? sizeof(zlib) : 0, made;
 	int bits = format == FORMAT_GZIP ? 31 : format == FORMAT_ZLIB ? 15 : -15;
@@ -221,8 +221,8 @@ static int
 zstd_run(struct inflater *f, const unsigned char **p, size_t *n, unsigned char *out, size_t room, size_t *made,
 	 struct err *e)
 {
-	ZSTD_inBuffer in = { *p, *n, 0 };
-	ZSTD_outBuffer to = { out, room, 0 };
+	ZSTD_inBuffer in = {*p, *n, 0};
+	ZSTD_outBuffer to = {out, room, 0};
 	size_t rc = ZSTD_decompressStream(f->zstd, &to, &in);
 
 	*made = to.pos;
@@ -284,8 +284,8 @@ pump(struct inflater *f, const unsigned char **p, size_t *n, struct err *e)
 		size_t room = room_for(f, &dst, &direct), had = *n, made = 0;
 		int rc;
 
-		rc = f->coding == CODING_ZSTD ? zstd_run(f, p, n, dst, room, &made, e) :
-						deflate_run(f, p, n, dst, room, &made, e);
+		rc = f->coding == CODING_ZSTD ? zstd_run(f, p, n, dst, room, &made, e)
+					      : deflate_run(f, p, n, dst, room, &made, e);
 		if (rc < 0)
 			return -1;
 		f->in += had - *n;
@@ -334,8 +334,8 @@ gzip_fixed_byte(struct inflater *f, unsigned char c, struct err *e)
 	case 0:
 	case 1:
 		if (c != (f->head_n == 0 ? 0x1f : 0x8b))
-			return f->members > 0 ? left_over(f, e) :
-						corrupt(f, "it does not begin as gzip does (1f 8b)", e);
+			return f->members > 0 ? left_over(f, e)
+					      : corrupt(f, "it does not begin as gzip does (1f 8b)", e);
 		break;
 	case 2:
 		if (c != 8)

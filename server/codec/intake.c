@@ -88,10 +88,11 @@ check_name(struct intake *in, const char *name, size_t len, struct err *e)
 	if (memchr(name, 0, len))
 		return err_set(e, ERR_MALFORMED_BODY, "the tensor name '%s' holds a zero byte", head);
 	if (len >= prefix && memcmp(name, expected_prefix, prefix) == 0)
-		return err_input(e, ERR_UNEXPECTED_EXPECTED, head, head, "inputs only",
-				 "'%s' is a candidate's output to check, which this version of the server does not offer; send "
-				 "inputs only",
-				 head);
+		return err_input(
+			e, ERR_UNEXPECTED_EXPECTED, head, head, "inputs only",
+			"'%s' is a candidate's output to check, which this version of the server does not offer; send "
+			"inputs only",
+			head);
 	if (in->op && !intake_is_input(in, name, len))
 		return op_input_unknown(in->op, name, len, e);
 	if (len >= TENSOR_NAME_MAX)

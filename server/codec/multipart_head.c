@@ -245,8 +245,7 @@ is_file_name(const unsigned char *p, size_t n)
 }
 
 int
-multipart_not_a_file(const struct multipart_head *h, const char *shown, const unsigned char *p, size_t n,
-		     struct err *e)
+multipart_not_a_file(const struct multipart_head *h, const char *shown, const unsigned char *p, size_t n, struct err *e)
 {
 	const char *what = "neither numpy's nor safetensors' begin",
 		   *good = "a .npy or .safetensors file, or a JSON object";

@@ -18,7 +18,7 @@ struct multipart_head {
 /* `text`: whole lines, each ending with CR LF, `len` bytes, without the blank line. `part`: its number, for messages. */
 int multipart_head_parse(struct multipart_head *h, const char *text, size_t len, int part, struct err *e);
 
-/* The part was expected to be a tensor's file, and its first n bytes (or all of it) are none: says what they look like. */
+/* The part was expected to be a tensor's file, and its first n bytes (or all of it) are none: says what they are. */
 int multipart_not_a_file(const struct multipart_head *h, const char *shown, const unsigned char *p, size_t n,
 			 struct err *e);
 

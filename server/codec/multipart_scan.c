@@ -57,7 +57,8 @@ find(const struct delimiter *d, const unsigned char *p, size_t n)
 bool
 delimiter_scan(struct delimiter *d, const unsigned char *p, size_t n, ptrdiff_t *at)
 {
-	size_t most = d->len - 1, head = n < most ? n : most, all = d->tail_len + head, drop = all > most ? all - most : 0;
+	size_t most = d->len - 1, head = n < most ? n : most, all = d->tail_len + head,
+	       drop = all > most ? all - most : 0;
 	unsigned char seam[2 * DELIMITER_MAX];
 
 	if (n == 0)

@@ -16,7 +16,7 @@ struct delimiter {
 	char text[DELIMITER_MAX]; /* CR LF - - boundary */
 	size_t len;
 	uint64_t pairs[32]; /* bits: the hashes of neighbouring bytes in the text */
-	uint8_t skip[256]; /* where this byte stands, the delimiter's last one is at least so far behind it */
+	uint8_t skip[256];  /* where this byte stands, the delimiter's last one is at least so far behind it */
 	unsigned char tail[DELIMITER_MAX]; /* the last bytes scanned, which may hold the delimiter's begin */
 	size_t tail_len;		   /* to be set to 0 before another file */
 };

@@ -26,7 +26,7 @@
 #define RATE_GRACE_NS 10000000000u
 #define DRAIN_READS 16 /* of a refused client, before other connections get their turn */
 
-static _Atomic(struct conn *) * table;
+static _Atomic(struct conn *) *table;
 static size_t table_size;
 
 int
@@ -263,9 +263,9 @@ head_recv(struct conn *c, void *buf, size_t len)
 		/* The common case: a whole head at once, passed on without being kept. */
 		skip = skip_empty_line(scratch, (size_t)n);
 		c->scanned = 0;
-		r = skip == (size_t)n ? 0
-				      : http_head_parse(scratch + skip, (size_t)n - skip, &limits, &c->scanned,
-							&c->head, &e);
+		r = skip == (size_t)n
+			    ? 0
+			    : http_head_parse(scratch + skip, (size_t)n - skip, &limits, &c->scanned, &c->head, &e);
 		if (r == -1)
 			return head_refuse(c, &e);
 		if (r == 1 && c->head.length <= len) {

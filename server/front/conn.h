@@ -44,16 +44,16 @@ struct conn {
 	size_t given; /* bytes of the head libmicrohttpd has got */
 
 	struct http_chunked chunked;
-	uint64_t body_left;	/* with Content-Length */
-	uint64_t body_bytes;	/* received of this body, framing not counted */
-	uint64_t body_ns;	/* when its reading began */
-	uint64_t moved_ns;	/* when something of it came last */
-	bool continue_owed;	/* the client waits for 100 Continue */
-	bool discard;		/* the request has failed: the rest of the body is only drained */
+	uint64_t body_left;		/* with Content-Length */
+	uint64_t body_bytes;		/* received of this body, framing not counted */
+	uint64_t body_ns;		/* when its reading began */
+	uint64_t moved_ns;		/* when something of it came last */
+	bool continue_owed;		/* the client waits for 100 Continue */
+	bool discard;			/* the request has failed: the rest of the body is only drained */
 	uint64_t discarded, discard_ns; /* how much, since when */
-	int fed;		/* what came of a helper's feeding; conn_body.c */
+	int fed;			/* what came of a helper's feeding; conn_body.c */
 	uint64_t linger_until_ns;
-	struct request *req;	/* reading this one's body */
+	struct request *req; /* reading this one's body */
 };
 
 /* The table of descriptors under watch; sized by RLIMIT_NOFILE. Once, before any loop starts. */

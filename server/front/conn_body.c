@@ -172,7 +172,8 @@ pump(struct conn *c)
 		}
 		if (r != PUMP_WAIT)
 			return r;
-		if ((size_t)got < n && !body_ended(c) && c->start == c->len) /* drained: let epoll say when there is more */
+		if ((size_t)got < n && !body_ended(c) &&
+		    c->start == c->len) /* drained: let epoll say when there is more */
 			return PUMP_WAIT;
 	}
 	return PUMP_END;
@@ -297,4 +298,3 @@ conn_body_discard(struct conn *c, struct request *req)
 	conn_body_start(c, req);
 	return true;
 }
-

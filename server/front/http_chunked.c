@@ -14,9 +14,9 @@
 #define SIZE_DIGITS_MAX 16
 
 enum state {
-	SIZE,	     /* digits of the size */
-	SIZE_WS,     /* blanks after them: only an extension may follow */
-	EXT_START,   /* after ';' */
+	SIZE,	   /* digits of the size */
+	SIZE_WS,   /* blanks after them: only an extension may follow */
+	EXT_START, /* after ';' */
 	EXT_NAME,
 	EXT_NAME_WS, /* only '=' or ';' may follow */
 	EXT_EQUALS,  /* after '=' */

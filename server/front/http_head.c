@@ -180,8 +180,8 @@ request_line(const char *p, size_t n, const struct http_limits *limits, struct h
 		i++;
 	h->target_len = i - h->target;
 	if (h->target_len > limits->target_bytes)
-		return err_param(e, ERR_URI_TOO_LONG, "target", "", "",
-				 "The request target is longer than %u bytes.", limits->target_bytes);
+		return err_param(e, ERR_URI_TOO_LONG, "target", "", "", "The request target is longer than %u bytes.",
+				 limits->target_bytes);
 	if (h->target_len == 0 || i == n || p[i] != ' ')
 		return bad(e, "request line", show(text, p, n),
 			   "METHOD target HTTP/1.1, with single spaces and a target of visible ASCII characters",
@@ -375,7 +375,7 @@ one_field(size_t at, struct span name, struct span value, struct seen *seen, str
 static int
 all_fields(const char *buf, size_t at, const struct http_limits *limits, struct http_head *h, struct err *e)
 {
-	struct seen seen = { 0 };
+	struct seen seen = {0};
 	char text[64];
 
 	while (buf[at] != '\r') {
@@ -415,10 +415,10 @@ static int
 forbidden(struct err *e, const char *buf, size_t at)
 {
 	unsigned c = (unsigned char)buf[at];
-	const char *what = c == '\n' ? "a line feed without carriage return" :
-			   c == '\r' ? "a carriage return without line feed" :
-			   c == '\0' ? "a NUL" :
-				       "a control character";
+	const char *what = c == '\n'   ? "a line feed without carriage return"
+			   : c == '\r' ? "a carriage return without line feed"
+			   : c == '\0' ? "a NUL"
+				       : "a control character";
 
 	return err_param(e, ERR_MALFORMED_REQUEST, "", what, "lines ended by CR LF, and text",
 			 "Byte %zu of the request head (0x%02x) is %s.", at, c, what);

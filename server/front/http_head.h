@@ -21,15 +21,15 @@ struct http_limits {
 };
 
 struct http_head {
-	size_t length; /* bytes up to and including the empty line */
+	size_t length;			       /* bytes up to and including the empty line */
 	size_t method_len, target, target_len; /* the method begins at 0; target is an offset */
 	size_t path, path_len; /* of the target, without an absolute form's scheme and authority, without "?query" */
-	int minor;		/* HTTP/1.minor */
-	bool has_length;	/* Content-Length was there */
+	int minor;	       /* HTTP/1.minor */
+	bool has_length;       /* Content-Length was there */
 	uint64_t content_length;
 	bool chunked;
 	bool expect_continue;
-	bool keep_alive;	/* by version and Connection */
+	bool keep_alive; /* by version and Connection */
 	uint32_t fields;
 	/* Offsets of the first bytes of the names of the framing fields (Content-Length, Transfer-Encoding, Expect),
 	 * which the caller hides from libmicrohttpd because it reads the body itself, and of Cookie. At most one of
@@ -47,12 +47,12 @@ struct http_head {
  * when the head is complete: the verdict does not depend on how the bytes were cut. An empty line before the
  * request line (RFC 9112 2.2) is the caller's to skip; here it is refused. *h is valid only after 1.
  */
-int http_head_parse(const char *buf, size_t len, const struct http_limits *limits, size_t *scanned,
-		    struct http_head *h, struct err *e);
+int http_head_parse(const char *buf, size_t len, const struct http_limits *limits, size_t *scanned, struct http_head *h,
+		    struct err *e);
 
 /* Chunked transfer coding, decoded in pieces. Chunk extensions and trailers are checked and dropped. */
 struct http_chunked {
-	uint64_t left; /* payload bytes left in this chunk */
+	uint64_t left;	      /* payload bytes left in this chunk */
 	uint32_t state, line; /* line: bytes of the size line or trailers so far */
 	bool done;
 };

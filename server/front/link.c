@@ -15,10 +15,11 @@
 
 /* With the worker at a time: enough to keep it busy, few enough that cancelling and failing over stay simple. */
 #define DEPTH 16
-#define GRACE_NS UINT64_C(300000000)	/* past its deadline a running job may still end by itself */
+#define GRACE_NS UINT64_C(300000000)   /* past its deadline a running job may still end by itself */
 #define ANSWER_NS UINT64_C(5000000000) /* an idle worker that has not answered a CANCEL for so long has lost it */
-#define CLOSED_NS UINT64_C(1000000000)	/* a worker that closed its line has so long to be found dead by the supervisor */
-#define BATCH 64			/* answers handled before the loop gets its turn */
+#define CLOSED_NS                                                                                                      \
+	UINT64_C(1000000000) /* a worker that closed its line has so long to be found dead by the supervisor */
+#define BATCH 64	     /* answers handled before the loop gets its turn */
 
 enum { J_WAITING = 1, J_SENT, J_ENDED };
 
@@ -201,7 +202,8 @@ unmap_slabs(struct link *l)
 	if (epoch == l->epoch)
 		return 0;
 	for (uint32_t i = 0; i < l->n_mapped; i++) {
-		struct msg_map map = {.m = {.type = MSG_UNMAP, .length = sizeof(map)}, .slab = i, .generation = l->mapped[i]};
+		struct msg_map map = {
+			.m = {.type = MSG_UNMAP, .length = sizeof(map)}, .slab = i, .generation = l->mapped[i]};
 		uint32_t generation = 0;
 		uint64_t bytes;
 
@@ -443,7 +445,8 @@ sort_out(struct link *l, uint64_t running_loop, uint64_t running_id, const struc
 	}
 	if (ran)
 		fail(l, ran, why);
-	err_set(&twice, ERR_WORKER_CRASHED, "the device's worker died twice while this waited for its turn: %.400s", why->msg);
+	err_set(&twice, ERR_WORKER_CRASHED, "the device's worker died twice while this waited for its turn: %.400s",
+		why->msg);
 	while ((j = list_pop(&failed)) != NULL)
 		fail(l, j, &twice);
 }

@@ -16,7 +16,7 @@ struct link_job;
 
 typedef void (*link_done_f)(struct link_job *job, const struct msg_done *done);
 
-struct link_job { /* owned by the caller, who keeps it until done was called */
+struct link_job {	    /* owned by the caller, who keeps it until done was called */
 	struct msg_job msg; /* msg.m and submitted_ns are set by link_submit */
 	link_done_f done;
 	void *cls;

@@ -91,10 +91,11 @@ bad_spec(const char *spec, struct err *e)
 	char found[100];
 
 	text_clip(found, sizeof(found), spec, strlen(spec));
-	return err_param(e, ERR_INVALID_PARAMETER, "--listen", found, "HOST:PORT, [IPv6]:PORT, *:PORT or unix:PATH",
-			 "--listen: found '%s', wanted HOST:PORT, [IPv6]:PORT, *:PORT (PORT from 0 to 65535) or unix:PATH "
-			 "(a path of 1 to %zu bytes)",
-			 found, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+	return err_param(
+		e, ERR_INVALID_PARAMETER, "--listen", found, "HOST:PORT, [IPv6]:PORT, *:PORT or unix:PATH",
+		"--listen: found '%s', wanted HOST:PORT, [IPv6]:PORT, *:PORT (PORT from 0 to 65535) or unix:PATH "
+		"(a path of 1 to %zu bytes)",
+		found, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
 }
 
 static int
@@ -125,7 +126,8 @@ listen_check(const char *list, struct err *e)
 static int
 open_tcp(struct service *svc, const char *spec, struct text *lines, struct err *e)
 {
-	struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list = NULL, *ai;
+	struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list = NULL,
+			*ai;
 	char host[HOST_MAX], shown[INET6_ADDRSTRLEN], url[ADDRESS_MAX];
 	const char *colon = strrchr(spec, ':'), *name = host;
 	struct sockaddr_storage addr;
@@ -142,8 +144,8 @@ open_tcp(struct service *svc, const char *spec, struct text *lines, struct err *
 		name = NULL;
 	}
 	if ((r = getaddrinfo(name, colon + 1, &hints, &list)) != 0)
-		return err_param(e, ERR_INVALID_PARAMETER, "listen", spec, "an address of this machine", "--listen %s: %s",
-				 spec, gai_strerror(r));
+		return err_param(e, ERR_INVALID_PARAMETER, "listen", spec, "an address of this machine",
+				 "--listen %s: %s", spec, gai_strerror(r));
 	for (ai = list; ai != NULL; ai = ai->ai_next) {
 		memcpy(&addr, ai->ai_addr, ai->ai_addrlen);
 		if (name == NULL && port != 0) { /* every family of "*" at the port the first one got */
@@ -161,8 +163,9 @@ open_tcp(struct service *svc, const char *spec, struct text *lines, struct err *
 		}
 		for (i = 0; i < svc->n_loops; i++) {
 			if ((fd = tcp_socket(svc, &addr, ai->ai_addrlen)) == -1) {
-				err_set(e, ERR_INVALID_PARAMETER, "--listen %s: a socket for each loop could not be opened: %s",
-					spec, strerror(errno));
+				err_set(e, ERR_INVALID_PARAMETER,
+					"--listen %s: a socket for each loop could not be opened: %s", spec,
+					strerror(errno));
 				goto fail;
 			}
 			loop_listen(svc->loops[i], fd, false, true);
@@ -212,7 +215,8 @@ open_unix(struct service *svc, const char *path, struct text *lines, struct err 
 	    errno == ECONNREFUSED)
 		unlink(path);
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) == -1 || listen(fd, BACKLOG) == -1) {
-		err_param(e, ERR_INVALID_PARAMETER, "listen", path, "a free path", "--listen unix:%s: %s", path, strerror(errno));
+		err_param(e, ERR_INVALID_PARAMETER, "listen", path, "a free path", "--listen unix:%s: %s", path,
+			  strerror(errno));
 		close(fd);
 		return -1;
 	}
@@ -260,8 +264,8 @@ congestion_check(const char *name, struct err *e)
 	if (r == 0)
 		return 0;
 	return err_param(e, ERR_INVALID_PARAMETER, "tcp-congestion", name,
-			 "a name from /proc/sys/net/ipv4/tcp_available_congestion_control", "--tcp-congestion %s: %s", name,
-			 strerror(saved));
+			 "a name from /proc/sys/net/ipv4/tcp_available_congestion_control", "--tcp-congestion %s: %s",
+			 name, strerror(saved));
 }
 
 int
@@ -279,7 +283,7 @@ listen_open(struct service *svc, struct text *lines, struct err *e)
 		return -1;
 	copy = xstrdup(svc->opt->listen);
 	for (p = copy; r == 0 && (spec = strtok_r(p, ",", &save)) != NULL; p = NULL)
-		r = check_spec(spec, e) == -1		 ? -1
+		r = check_spec(spec, e) == -1	     ? -1
 		    : strncmp(spec, "unix:", 5) == 0 ? open_unix(svc, spec + 5, lines, e)
 						     : open_tcp(svc, spec, lines, e);
 	free(copy);

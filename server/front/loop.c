@@ -245,8 +245,13 @@ loop_link_up(void *cls, int loop, unsigned device, uint32_t generation, int sock
 	struct service *svc = cls;
 	struct link_news *n = xcalloc(1, sizeof(*n));
 
-	*n = (struct link_news){.task.run = link_news_run, .loop = svc->loops[loop], .device = device, .up = true,
-				.generation = generation, .sock = sock, .status = st};
+	*n = (struct link_news){.task.run = link_news_run,
+				.loop = svc->loops[loop],
+				.device = device,
+				.up = true,
+				.generation = generation,
+				.sock = sock,
+				.status = st};
 	loop_post(svc->loops[loop], &n->task);
 }
 
@@ -257,8 +262,12 @@ loop_link_gone(void *cls, int loop, unsigned device, uint32_t generation, uint64
 	struct service *svc = cls;
 	struct link_news *n = xcalloc(1, sizeof(*n));
 
-	*n = (struct link_news){.task.run = link_news_run, .loop = svc->loops[loop], .device = device,
-				.generation = generation, .running_loop = running_loop, .running_id = running_id,
+	*n = (struct link_news){.task.run = link_news_run,
+				.loop = svc->loops[loop],
+				.device = device,
+				.generation = generation,
+				.running_loop = running_loop,
+				.running_id = running_id,
 				.why = *why};
 	loop_post(svc->loops[loop], &n->task);
 }

@@ -55,13 +55,13 @@ struct loop {
 	struct loop_link links[DEVICES_MAX];
 	unsigned n_links;
 	struct loop_spares requests, computes;
-	struct conn *conns; /* all of this loop's, doubly linked */
+	struct conn *conns;	/* all of this loop's, doubly linked */
 	unsigned char *scratch; /* LOOP_SCRATCH bytes that nobody owns across calls */
 	int n_listen;
 	struct loop_listener *listeners;
-	bool http_ready; /* libmicrohttpd has something to do */
+	bool http_ready;    /* libmicrohttpd has something to do */
 	uint64_t warned_ns; /* about descriptors running out */
-	uint64_t now_ns; /* of this turn */
+	uint64_t now_ns;    /* of this turn */
 	uint64_t next_sweep_ns, refused_ns;
 
 	pthread_mutex_t box_lock;

@@ -366,6 +366,6 @@ request_reply_error(struct request *req)
 	req->reply.encoding = NULL;
 	if (e->code == ERR_DRAINING || e->code == ERR_MALFORMED_REQUEST)
 		req->reply.close = true;
-	request_reply_text(req, err_info(e->code)->status,
-			   req->oip ? "application/json" : "application/problem+json", &t);
+	request_reply_text(req, err_info(e->code)->status, req->oip ? "application/json" : "application/problem+json",
+			   &t);
 }

@@ -42,12 +42,12 @@ struct run_options {
 struct reply {
 	int status;
 	struct body body;
-	const char *allow;	 /* 405 */
-	const char *encoding;	 /* Content-Encoding, NULL: none */
+	const char *allow;    /* 405 */
+	const char *encoding; /* Content-Encoding, NULL: none */
 	uint32_t retry_after_s;
 	bool close;
-	char *stats;		 /* one line of JSON, or NULL */
-	char timing[400];	 /* Server-Timing, or "" */
+	char *stats;	  /* one line of JSON, or NULL */
+	char timing[400]; /* Server-Timing, or "" */
 };
 
 /* The compute part; made only for requests that run an operator. */
@@ -62,10 +62,10 @@ struct compute_request {
 	struct link_job job;
 	struct msg_done done;
 	bool submitted, counted;
-	bool orphaned; /* answered while the device still has the job: the job holds a reference */
-	struct text hints;		     /* a JSON list */
+	bool orphaned;			    /* answered while the device still has the job: the job holds a reference */
+	struct text hints;		    /* a JSON list */
 	struct text stats_head, stats_tail; /* see make_stats() */
-	uint64_t reserve_ns; /* what making fresh memory took, before the body and for the outputs */
+	uint64_t reserve_ns;		    /* what making fresh memory took, before the body and for the outputs */
 };
 
 struct request {
@@ -78,11 +78,11 @@ struct request {
 	const struct op *op;
 	uint32_t op_index;
 	bool oip;
-	bool head_only;	 /* HEAD */
+	bool head_only; /* HEAD */
 	bool suspended, ready, gone;
-	int refs;	 /* libmicrohttpd's request, and the response that points into our memory */
-	enum form form;	 /* the reply's */
-	bool npy_asked;	 /* by the Accept header: not ours to change */
+	int refs;	/* libmicrohttpd's request, and the response that points into our memory */
+	enum form form; /* the reply's */
+	bool npy_asked; /* by the Accept header: not ours to change */
 	enum coding reply_coding;
 	uint64_t t[T_COUNT];
 	struct helper_task task;
@@ -154,7 +154,7 @@ void request_answer(struct request *req);
 void request_count(struct request *req);
 /* run_options.c */
 const struct op_param *run_option_table(void);
-int run_option_find(const char *name, size_t len); /* index in the table, or -1 */
+int run_option_find(const char *name, size_t len);	 /* index in the table, or -1 */
 double run_option_max(const struct service *svc, int i); /* the limit in force */
 int run_options_parse(struct run_options *o, const struct intake *in, const struct service *svc, struct err *e);
 

@@ -95,11 +95,13 @@ accept_form(const char *header)
 
 	while (header != NULL && next_element(&header, &elem, &len)) {
 		q = quality(elem, &len);
-		form = is(elem, len, "application/x-safetensors") || is(elem, len, "application/vnd.safetensors") ? FORM_SAFETENSORS
-		       : is(elem, len, "application/json")						  ? FORM_JSON
-		       : is(elem, len, "application/x-npy") || is(elem, len, "application/npy")		  ? FORM_NPY
-														  : FORM_NONE;
-		if (q > 0 && (is(elem, len, "*/*") || is(elem, len, "application/*") || is(elem, len, "application/octet-stream")))
+		form = is(elem, len, "application/x-safetensors") || is(elem, len, "application/vnd.safetensors")
+			       ? FORM_SAFETENSORS
+		       : is(elem, len, "application/json")					? FORM_JSON
+		       : is(elem, len, "application/x-npy") || is(elem, len, "application/npy") ? FORM_NPY
+												: FORM_NONE;
+		if (q > 0 && (is(elem, len, "*/*") || is(elem, len, "application/*") ||
+			      is(elem, len, "application/octet-stream")))
 			any = true;
 		else
 			specific = true;
@@ -172,7 +174,8 @@ check_single(struct request *req, struct err *e)
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (http_header_count(req, names[i]) > 1)
-			return err_param(e, ERR_MALFORMED_REQUEST, names[i], "two", "one", "%s is there twice", names[i]);
+			return err_param(e, ERR_MALFORMED_REQUEST, names[i], "two", "one", "%s is there twice",
+					 names[i]);
 	return 0;
 }
 
@@ -247,11 +250,12 @@ open_native(struct request *req, struct intake *in, struct err *e)
 		req->form = FORM_NPY; /* request_form() makes it safetensors where that does not fit */
 		return decoder_multipart_new(in, boundary, boundary_len);
 	}
-	err_param(e, ERR_UNSUPPORTED_MEDIA_TYPE, "Content-Type", h,
-		  "multipart/form-data, application/x-safetensors or application/json",
-		  "Content-Type: %.80s is not understood; send multipart/form-data (curl -F), application/x-safetensors or "
-		  "application/json",
-		  h);
+	err_param(
+		e, ERR_UNSUPPORTED_MEDIA_TYPE, "Content-Type", h,
+		"multipart/form-data, application/x-safetensors or application/json",
+		"Content-Type: %.80s is not understood; send multipart/form-data (curl -F), application/x-safetensors or "
+		"application/json",
+		h);
 	return NULL;
 }
 
@@ -310,7 +314,8 @@ int
 request_open(struct request *req, struct err *e)
 {
 	struct service *svc = req->loop->svc;
-	struct intake_limits limits = {.json_bytes = svc->opt->max_json, .json_depth = (uint32_t)svc->opt->max_json_depth,
+	struct intake_limits limits = {.json_bytes = svc->opt->max_json,
+				       .json_depth = (uint32_t)svc->opt->max_json_depth,
 				       .tensor_bytes = svc->opt->max_body};
 	struct inflate_limits caps = {.max_out = svc->opt->max_body, .max_ratio = (uint32_t)svc->opt->max_expansion};
 	const struct http_head *h = &req->conn->head;

@@ -14,7 +14,7 @@
 
 #define INLINE_MAX (128 * 1024) /* bytes of encoding work that may be done on the loop */
 #define STATS_HEADER_MAX 4096
-#define COMPRESS_MIN 1024	/* smaller bodies do not gain */
+#define COMPRESS_MIN 1024 /* smaller bodies do not gain */
 
 /* A key and a number with six (milliseconds) or four decimals: printf is too slow to be called forty times for a small
  * request. */
@@ -331,7 +331,8 @@ request_answer(struct request *req)
 	describe(req, &job);
 	cost = encode_cost(&job);
 	if (req->reply_coding != CODING_IDENTITY && job.mode == DATA_ALL)
-		cost += op_bytes_moved(&req->run->job.msg.call) > 0 ? (uint64_t)op_bytes_moved(&req->run->job.msg.call) : 0;
+		cost += op_bytes_moved(&req->run->job.msg.call) > 0 ? (uint64_t)op_bytes_moved(&req->run->job.msg.call)
+								    : 0;
 	if (cost > INLINE_MAX) {
 		request_help(req, encode_work, encoded);
 		return;

@@ -166,7 +166,8 @@ choose_device(struct request *req, struct err *e)
 		}
 		if (!state_usable(d.state)) {
 			away = true;
-			snprintf(have, sizeof(have), "%s is %s: %.80s", d.id, worker_state_name(d.state), d.obituary.msg);
+			snprintf(have, sizeof(have), "%s is %s: %.80s", d.id, worker_state_name(d.state),
+				 d.obituary.msg);
 			continue;
 		}
 		load = link_queued(req->loop->links[i].link) + (d.running_since_ns != 0);
@@ -184,8 +185,8 @@ choose_device(struct request *req, struct err *e)
 		snprintf(ids + strlen(ids), sizeof(ids) - strlen(ids), "%s%s", i > 0 ? ", " : "", d.id);
 	}
 	if (!known)
-		return err_param(e, ERR_UNKNOWN_DEVICE, "device", want, ids, "there is no device '%s' here; there is %s", want,
-				 ids);
+		return err_param(e, ERR_UNKNOWN_DEVICE, "device", want, ids,
+				 "there is no device '%s' here; there is %s", want, ids);
 	if (away)
 		return err_set(e, ERR_DEVICE_UNAVAILABLE, "no device can run this at the moment: %s", have);
 	return err_param(e, ERR_UNAVAILABLE_IMPL, "impl", impl_name(run->run.impl), have,
@@ -227,8 +228,8 @@ settle_form(struct request *req, struct err *e)
 	}
 	snprintf(found, sizeof(found), "%d output%s", outputs_made(req), outputs_made(req) == 1 ? "" : "s");
 	return err_param(e, ERR_NOT_ACCEPTABLE, "format", found, "safetensors or json",
-			 "npy holds exactly one output with its data; this reply has %s%s: ask for safetensors or json", found,
-			 req->run->run.outputs != DATA_ALL ? " without data" : "");
+			 "npy holds exactly one output with its data; this reply has %s%s: ask for safetensors or json",
+			 found, req->run->run.outputs != DATA_ALL ? " without data" : "");
 }
 
 /* ---------------------------------------------------------------- the dry run */

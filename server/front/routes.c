@@ -47,7 +47,10 @@ struct segment {
 static int
 hex(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+				      : -1;
 }
 
 /* Percent-decode one segment; what does not fit cannot be a name of ours. */
@@ -121,13 +124,14 @@ unknown_operator(const struct segment *name, struct err *e)
 	for (i = 0; i < op_count() && i < MSG_OPS_MAX; i++)
 		names[i] = op_get(i)->name;
 	/* What people write for these two is further away than a slip of the finger. */
-	near = strncasecmp(name->text, "flash", 5) == 0 ? (strstr(name->text, "varlen") != NULL ? "flash_attn_varlen_func"
-												: "flash_attn_func")
-							: op_nearest(name->text, name->len, names, i);
+	near = strncasecmp(name->text, "flash", 5) == 0
+		       ? (strstr(name->text, "varlen") != NULL ? "flash_attn_varlen_func" : "flash_attn_func")
+		       : op_nearest(name->text, name->len, names, i);
 	if (near == NULL)
 		return err_param(e, ERR_UNKNOWN_OPERATOR, "op", name->text, "a name from GET /v1/ops",
 				 "there is no operator '%s'; GET /v1/ops lists them", name->text);
-	return err_param(e, ERR_UNKNOWN_OPERATOR, "op", name->text, near, "there is no operator '%s'; did you mean %s? GET /v1/ops lists them", name->text, near);
+	return err_param(e, ERR_UNKNOWN_OPERATOR, "op", name->text, near,
+			 "there is no operator '%s'; did you mean %s? GET /v1/ops lists them", name->text, near);
 }
 
 static int
@@ -143,8 +147,8 @@ find_op(struct request *req, const struct segment *name, const struct segment *v
 		return unknown_operator(name, e);
 	if (version->len > 0 && strcmp(version->text, "1") != 0)
 		return err_set(e, ERR_UNKNOWN_OPERATOR,
-			       "Request for unknown model: '%s' version %s is not found; there is version 1", name->text,
-			       version->text);
+			       "Request for unknown model: '%s' version %s is not found; there is version 1",
+			       name->text, version->text);
 	return 0;
 }
 

@@ -151,7 +151,10 @@ spawn_worker(const char *path, int ordinal, int loops, int threads, int status_f
 	rc = posix_spawn(&s->pid, path, &actions, &attr, argv, environ);
 	if (rc != 0) {
 		s->pid = -1;
-		rc = err_set(e, rc == EAGAIN || rc == ENOMEM || rc == EMFILE || rc == ENFILE || rc == ETXTBSY ? ERR_OVERLOADED : ERR_DEVICE_UNAVAILABLE,
+		rc = err_set(e,
+			     rc == EAGAIN || rc == ENOMEM || rc == EMFILE || rc == ENFILE || rc == ETXTBSY
+				     ? ERR_OVERLOADED
+				     : ERR_DEVICE_UNAVAILABLE,
 			     "%s cannot be started: %s", path, strerror(rc));
 		goto out;
 	}

@@ -45,12 +45,12 @@ struct supervisor_config {
 };
 
 struct device_state { /* a copy, for /v1/info, routing and metrics */
-	char id[24]; /* "cpu:0" */
+	char id[24];  /* "cpu:0" */
 	enum worker_state state;
 	uint32_t generation, restarts;
 	int pid;
-	struct device_info info;    /* of the newest HELLO; kind set from the start */
-	struct err obituary;	    /* of the last death; code 0: none yet */
+	struct device_info info; /* of the newest HELLO; kind set from the start */
+	struct err obituary;	 /* of the last death; code 0: none yet */
 	uint64_t allocated, peak, finished, busy_ns, running_since_ns; /* from the status page */
 };
 

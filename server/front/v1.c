@@ -106,10 +106,12 @@ v1_info(struct request *req)
 	text_init(&t, 256 * 1024);
 	text_addf(&t, "{\"server\":{\"name\":\"aiterd\",\"version\":\"%s\",\"build\":", PACKAGE_VERSION);
 	text_json(&t, msg_build());
-	text_addf(&t, ",\"pid\":%d,\"uptime_s\":%llu,\"loops\":%d,\"connections\":%u,\"requests\":%u,\"ready\":%s,\"draining\":%s}",
-		  (int)getpid(), (unsigned long long)((clock_ns() - svc->started_ns) / 1000000000u), svc->n_loops,
-		  atomic_load(&svc->connections), atomic_load(&svc->requests), service_ready(svc) ? "true" : "false",
-		  atomic_load(&svc->draining) ? "true" : "false");
+	text_addf(
+		&t,
+		",\"pid\":%d,\"uptime_s\":%llu,\"loops\":%d,\"connections\":%u,\"requests\":%u,\"ready\":%s,\"draining\":%s}",
+		(int)getpid(), (unsigned long long)((clock_ns() - svc->started_ns) / 1000000000u), svc->n_loops,
+		atomic_load(&svc->connections), atomic_load(&svc->requests), service_ready(svc) ? "true" : "false",
+		atomic_load(&svc->draining) ? "true" : "false");
 	text_add(&t, ",\"aiter\":null,\"devices\":[");
 	for (i = 0; i < n; i++) {
 		text_add(&t, i > 0 ? "," : "");
@@ -224,11 +226,16 @@ static const char *
 type_name(enum op_type type)
 {
 	switch (type) {
-	case OP_BOOL: return "bool";
-	case OP_INT: return "int";
-	case OP_FLOAT: return "float";
-	case OP_ENUM: return "string";
-	case OP_INTS: return "int list";
+	case OP_BOOL:
+		return "bool";
+	case OP_INT:
+		return "int";
+	case OP_FLOAT:
+		return "float";
+	case OP_ENUM:
+		return "string";
+	case OP_INTS:
+		return "int list";
 	}
 	return "";
 }

@@ -86,8 +86,9 @@ add_tensors(struct text *t, const struct op *op, enum op_role role, bool config)
 		for (from = x; from->dtypes[0] == '=';)
 			from = &op->tensors[op_tensor_find(op, from->dtypes + 1, strlen(from->dtypes + 1))];
 		n = strcspn(from->dtypes, "|");
-		text_addf(t, "%s{\"name\":\"%s\",\"%s\":\"%s%s\",\"%s\":[", sep, x->name, config ? "data_type" : "datatype",
-			  config ? "TYPE_" : "", dtype_info(dtype_find(from->dtypes, n))->oip, config ? "dims" : "shape");
+		text_addf(t, "%s{\"name\":\"%s\",\"%s\":\"%s%s\",\"%s\":[", sep, x->name,
+			  config ? "data_type" : "datatype", config ? "TYPE_" : "",
+			  dtype_info(dtype_find(from->dtypes, n))->oip, config ? "dims" : "shape");
 		for (p = x->shape; *p != '\0'; p += n) {
 			p += strspn(p, " ");
 			n = strcspn(p, " ");
@@ -119,7 +120,8 @@ v2_config(struct request *req)
 	struct text t;
 
 	text_init(&t, 64 * 1024);
-	text_addf(&t, "{\"name\":\"%s\",\"platform\":\"aiterd\",\"backend\":\"aiterd\",\"max_batch_size\":0,\"input\":", req->op->name);
+	text_addf(&t, "{\"name\":\"%s\",\"platform\":\"aiterd\",\"backend\":\"aiterd\",\"max_batch_size\":0,\"input\":",
+		  req->op->name);
 	add_tensors(&t, req->op, OP_IN, true);
 	text_add(&t, ",\"output\":");
 	add_tensors(&t, req->op, OP_OUT, true);
@@ -139,9 +141,11 @@ add_stats(struct text *t, struct service *svc, uint32_t op)
 	struct op_counters *n = &svc->ops[op];
 	uint64_t ok = atomic_load(&n->success);
 
-	text_addf(t, "{\"name\":\"%s\",\"version\":\"1\",\"last_inference\":%llu,\"inference_count\":%llu,\"execution_count\":%llu,",
-		  op_get(op)->name, (unsigned long long)atomic_load(&n->last_ms), (unsigned long long)ok,
-		  (unsigned long long)atomic_load(&n->executions));
+	text_addf(
+		t,
+		"{\"name\":\"%s\",\"version\":\"1\",\"last_inference\":%llu,\"inference_count\":%llu,\"execution_count\":%llu,",
+		op_get(op)->name, (unsigned long long)atomic_load(&n->last_ms), (unsigned long long)ok,
+		(unsigned long long)atomic_load(&n->executions));
 	text_add(t, "\"inference_stats\":{");
 	add_duration(t, "success", ok, atomic_load(&n->success_ns));
 	text_add(t, ",");
@@ -198,8 +202,8 @@ v2_index(struct request *req)
 	text_init(&t, 64 * 1024);
 	text_add(&t, "[");
 	for (k = 0; k < op_count(); k++)
-		text_addf(&t, "%s{\"name\":\"%s\",\"version\":\"1\",\"state\":\"%s\",\"reason\":\"\"}", k > 0 ? "," : "",
-			  op_get(k)->name, service_ready(req->loop->svc) ? "READY" : "UNAVAILABLE");
+		text_addf(&t, "%s{\"name\":\"%s\",\"version\":\"1\",\"state\":\"%s\",\"reason\":\"\"}",
+			  k > 0 ? "," : "", op_get(k)->name, service_ready(req->loop->svc) ? "READY" : "UNAVAILABLE");
 	text_add(&t, "]");
 	reply(req, &t);
 }
@@ -207,7 +211,7 @@ v2_index(struct request *req)
 void
 v2_load(struct request *req)
 {
-	err_set(&req->err, ERR_NOT_IMPLEMENTED, "failed to load '%s': operators are always loaded and cannot be loaded or unloaded",
-		req->op->name);
+	err_set(&req->err, ERR_NOT_IMPLEMENTED,
+		"failed to load '%s': operators are always loaded and cannot be loaded or unloaded", req->op->name);
 	request_reply_error(req);
 }

@@ -21,15 +21,15 @@
 #define SEC (1000 * MS)
 #define DELAY_MIN (100 * MS)
 #define DELAY_MAX (10 * SEC)
-#define STEADY (10 * SEC)	   /* ready for so long: the next death is a new story */
+#define STEADY (10 * SEC)    /* ready for so long: the next death is a new story */
 #define REAP_LIMIT (5 * SEC) /* SIGKILLed and still there: lost */
 #define REAP_POLL (10 * MS)
 #define LOST_POLL (1 * SEC)
 #define CLOSED_LIMIT (1 * SEC) /* its line is closed and the process still there */
 
 static const char *const state_names[] = {
-	[W_OFF] = "off", [W_STARTING] = "starting", [W_READY] = "ready",
-	[W_DEAD] = "dead", [W_FAILED] = "failed", [W_LOST] = "lost",
+	[W_OFF] = "off",   [W_STARTING] = "starting", [W_READY] = "ready",
+	[W_DEAD] = "dead", [W_FAILED] = "failed",     [W_LOST] = "lost",
 };
 
 const char *
@@ -288,7 +288,9 @@ obituary_write(struct worker *w, int status, bool starting)
 	struct err *o = &w->state.obituary;
 	char how[160], words[256];
 	const char *more = "";
-	const char *when = starting ? " while starting" : atomic_load(&w->status->running_loop) ? " while running a job" : "";
+	const char *when = starting				   ? " while starting"
+			   : atomic_load(&w->status->running_loop) ? " while running a job"
+								   : "";
 
 	last_words_text(&w->words, words, sizeof(words));
 	if (w->killed && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
@@ -300,7 +302,8 @@ obituary_write(struct worker *w, int status, bool starting)
 		return;
 	}
 	if (WIFSIGNALED(status)) {
-		snprintf(how, sizeof(how), "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		snprintf(how, sizeof(how), "was killed by signal %d (%s)", WTERMSIG(status),
+			 strsignal(WTERMSIG(status)));
 		if (WCOREDUMP(status))
 			more = ", core dumped";
 		else if (WTERMSIG(status) == SIGKILL)

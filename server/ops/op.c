@@ -261,8 +261,8 @@ check_dtypes(const struct op *op, const struct op_call *c, struct err *e)
 		if (found == DT_FP64) {
 			bool fp32 = listed(t->dtypes, "fp32", 4);
 
-			snprintf(advice, sizeof advice, "convert it first, with numpy: %.16s.astype(np.float%d)", t->name,
-				 fp32 ? 32 : 16);
+			snprintf(advice, sizeof advice, "convert it first, with numpy: %.16s.astype(np.float%d)",
+				 t->name, fp32 ? 32 : 16);
 			sep = "; ";
 			note = advice;
 		}

@@ -66,10 +66,10 @@ struct op_value {
 struct op_param {
 	const char *name; /* NULL ends the list */
 	enum op_type type;
-	const char *fallback; /* default as text, parsed like a given value; NULL: none (not given) */
-	double min, max;      /* inclusive, for OP_INT and OP_FLOAT (0, 0: any) and each of OP_INTS */
-	const char *choices;  /* OP_ENUM; taken in capitals too */
-	const char *unclear;  /* OP_ENUM: a spelling that means different things to different people, or NULL */
+	const char *fallback;	  /* default as text, parsed like a given value; NULL: none (not given) */
+	double min, max;	  /* inclusive, for OP_INT and OP_FLOAT (0, 0: any) and each of OP_INTS */
+	const char *choices;	  /* OP_ENUM; taken in capitals too */
+	const char *unclear;	  /* OP_ENUM: a spelling that means different things to different people, or NULL */
 	const char *unclear_help; /* what to give instead of it */
 	const char *help;
 	const char *aliases; /* AITER's other spellings, "|"-separated, or NULL */

@@ -52,7 +52,8 @@ cpu_open(struct device *d, int ordinal, int threads, struct err *e)
 	struct cpu *cpu;
 
 	if (ordinal != 0)
-		return err_set(e, ERR_DEVICE_UNAVAILABLE, "there is one cpu device, cpu:0; cpu:%d was asked for", ordinal);
+		return err_set(e, ERR_DEVICE_UNAVAILABLE, "there is one cpu device, cpu:0; cpu:%d was asked for",
+			       ordinal);
 	cpu = calloc(1, sizeof(*cpu));
 	if (!cpu || !(cpu->compute = compute_new(threads))) {
 		free(cpu);
@@ -154,7 +155,9 @@ cpu_plan(struct device *d, struct device_plan *p, struct err *e)
 	if (p->impl == IMPL_AUTO)
 		p->impl = p->op->cpu ? IMPL_OWN : IMPL_REFERENCE;
 	snprintf(p->name, sizeof(p->name), "%s",
-		 p->impl == IMPL_REFERENCE ? "reference" : p->impl == IMPL_NAIVE ? "cpu:naive" : "cpu");
+		 p->impl == IMPL_REFERENCE ? "reference"
+		 : p->impl == IMPL_NAIVE   ? "cpu:naive"
+					   : "cpu");
 	return 0;
 }
 

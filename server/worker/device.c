@@ -69,8 +69,8 @@ dev_alloc(struct device *d, size_t bytes, struct err *e)
 		return NULL;
 	}
 	dev_mem_info(d, &available, &total);
-	err_set(e, ERR_OUT_OF_MEMORY, "%zu bytes of device memory needed, %" PRIu64 " of %" PRIu64 " free", bytes, available,
-		total);
+	err_set(e, ERR_OUT_OF_MEMORY, "%zu bytes of device memory needed, %" PRIu64 " of %" PRIu64 " free", bytes,
+		available, total);
 	return NULL;
 }
 
@@ -114,8 +114,10 @@ int
 dev_plan(struct device *d, struct device_plan *p, struct err *e)
 {
 	if (!dev_has(d, p->op, p->impl))
-		return err_param(e, ERR_UNAVAILABLE_IMPL, "impl", impl_name(p->impl), "one that /v1/info lists for the device",
-				 "the %s device has no '%s' implementation of %s", d->ops->kind, impl_name(p->impl), p->op->name);
+		return err_param(e, ERR_UNAVAILABLE_IMPL, "impl", impl_name(p->impl),
+				 "one that /v1/info lists for the device",
+				 "the %s device has no '%s' implementation of %s", d->ops->kind, impl_name(p->impl),
+				 p->op->name);
 	return d->ops->plan(d, p, e);
 }
 
@@ -198,7 +200,8 @@ int
 dev_flush(struct device *d, struct err *e)
 {
 	if (!d->ops->flush)
-		return err_param(e, ERR_INVALID_PARAMETER, "flush", "1", "0", "the %s device cannot clear its caches", d->ops->kind);
+		return err_param(e, ERR_INVALID_PARAMETER, "flush", "1", "0", "the %s device cannot clear its caches",
+				 d->ops->kind);
 	return d->ops->flush(d, e);
 }
 

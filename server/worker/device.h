@@ -64,11 +64,11 @@ extern const struct device_ops device_backend;
 
 struct device {
 	const struct device_ops *ops;
-	void *priv;	       /* the backend's */
-	bool lost;	       /* set by a backend after an error that leaves it unusable: the worker reports and exits */
-	uint64_t allocated;    /* bytes: dev_alloc, and what of the host's memory the jobs at hand use */
-	uint64_t peak;	       /* of allocated plus scratch, ever */
-	uint64_t window_peak;  /* since dev_window */
+	void *priv;	    /* the backend's */
+	bool lost;	    /* set by a backend after an error that leaves it unusable: the worker reports and exits */
+	uint64_t allocated; /* bytes: dev_alloc, and what of the host's memory the jobs at hand use */
+	uint64_t peak;	    /* of allocated plus scratch, ever */
+	uint64_t window_peak;	 /* since dev_window */
 	uint64_t window_scratch; /* largest scratch of one run since dev_window */
 	uint64_t marks[DEVICE_MARKS];
 };

@@ -59,8 +59,8 @@ maps_add(struct maps *m, const struct msg_map *map, int fd, struct err *e)
 	int rc = -1;
 
 	if (fd == -1 || map->slab >= ARENA_SLABS_MAX || map->bytes == 0) {
-		err_set(e, ERR_INTERNAL, "MAP of slab %" PRIu32 ", %" PRIu64 " bytes, with%s a descriptor", map->slab, map->bytes,
-			fd == -1 ? "out" : "");
+		err_set(e, ERR_INTERNAL, "MAP of slab %" PRIu32 ", %" PRIu64 " bytes, with%s a descriptor", map->slab,
+			map->bytes, fd == -1 ? "out" : "");
 		goto out;
 	}
 	s = &m->slabs[map->slab];
@@ -79,8 +79,8 @@ maps_add(struct maps *m, const struct msg_map *map, int fd, struct err *e)
 	}
 	p = mmap(NULL, map->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED) {
-		err_set(e, ERR_OUT_OF_MEMORY, "cannot map slab %" PRIu32 " of %" PRIu64 " bytes: %s", map->slab, map->bytes,
-			strerror(errno));
+		err_set(e, ERR_OUT_OF_MEMORY, "cannot map slab %" PRIu32 " of %" PRIu64 " bytes: %s", map->slab,
+			map->bytes, strerror(errno));
 		goto out;
 	}
 	unmap(m, s);
@@ -119,13 +119,14 @@ tensor_place(const struct maps *m, struct tensor *t, const char *name, struct er
 		if (t->shape[i] < 0 || __builtin_mul_overflow(bytes, (uint64_t)t->shape[i], &bytes))
 			return err_set(e, ERR_INTERNAL, "%s: length %lld", name, (long long)t->shape[i]);
 	if (bytes != t->bytes)
-		return err_set(e, ERR_INTERNAL, "%s: %" PRIu64 " bytes, its shape makes %" PRIu64, name, t->bytes, bytes);
+		return err_set(e, ERR_INTERNAL, "%s: %" PRIu64 " bytes, its shape makes %" PRIu64, name, t->bytes,
+			       bytes);
 	if (t->slab >= ARENA_SLABS_MAX || !m->slabs[t->slab].data)
 		return err_set(e, ERR_INTERNAL, "%s: slab %" PRIu32 " is not mapped", name, t->slab);
 	s = &m->slabs[t->slab];
 	if (t->offset > s->bytes || t->bytes > s->bytes - t->offset || t->offset % 64 != 0)
-		return err_set(e, ERR_INTERNAL, "%s: bytes %" PRIu64 " + %" PRIu64 " of a slab of %" PRIu64, name, t->offset,
-			       t->bytes, s->bytes);
+		return err_set(e, ERR_INTERNAL, "%s: bytes %" PRIu64 " + %" PRIu64 " of a slab of %" PRIu64, name,
+			       t->offset, t->bytes, s->bytes);
 	t->data = s->data + t->offset;
 	return 0;
 }
@@ -140,8 +141,8 @@ maps_job(const struct maps *m, struct msg_job *job, struct err *e)
 		return err_set(e, ERR_INTERNAL, "operator %" PRIu32 " of %" PRIu32, job->call.op, op_count());
 	op = op_get(job->call.op);
 	if (job->impl >= IMPL_COUNT || job->baseline >= IMPL_COUNT || job->iters == 0)
-		return err_set(e, ERR_INTERNAL, "%s: impl %" PRIu32 ", baseline %" PRIu32 ", %" PRIu32 " runs", op->name, job->impl,
-			       job->baseline, job->iters);
+		return err_set(e, ERR_INTERNAL, "%s: impl %" PRIu32 ", baseline %" PRIu32 ", %" PRIu32 " runs",
+			       op->name, job->impl, job->baseline, job->iters);
 	for (int i = 0; i < OP_TENSORS_MAX; i++) {
 		struct tensor *t = &job->call.tensors[i];
 

@@ -124,8 +124,8 @@ measure(struct run *r, const struct op_call *call, enum impl impl, char *name, s
 
 		if (i > 0 && job->deadline_ns != 0 && clock_ns() > job->deadline_ns) {
 			err_param(e, ERR_DEADLINE_EXCEEDED, "timeout_ms", NULL, NULL,
-				  "the time was up after %llu of %llu runs (%u to warm up, %u timed)", (unsigned long long)i,
-				  (unsigned long long)total, job->warmup, job->iters);
+				  "the time was up after %llu of %llu runs (%u to warm up, %u timed)",
+				  (unsigned long long)i, (unsigned long long)total, job->warmup, job->iters);
 			goto out;
 		}
 		if (i > 0 && r->watch != NULL && r->watch->cancelled(r->watch->cls)) {
@@ -139,8 +139,7 @@ measure(struct run *r, const struct op_call *call, enum impl impl, char *name, s
 			goto out;
 		if (dev_run(r->d, &plan, e) == -1)
 			goto out;
-		if (timed &&
-		    (dev_mark(r->d, 3, e) == -1 || dev_elapsed(r->d, 2, 3, &samples[i - job->warmup], e) == -1))
+		if (timed && (dev_mark(r->d, 3, e) == -1 || dev_elapsed(r->d, 2, 3, &samples[i - job->warmup], e) == -1))
 			goto out;
 		dev_settle(r->d);
 	}
@@ -182,8 +181,8 @@ run_collect(struct run *r, struct err *e)
 			return -1;
 		for (int i = 0; i < tensor_count(r->op); i++)
 			if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_OUT &&
-			    dev_download(d, r->job->call.tensors[i].data, r->call.tensors[i].data, r->call.tensors[i].bytes,
-					 e) == -1)
+			    dev_download(d, r->job->call.tensors[i].data, r->call.tensors[i].data,
+					 r->call.tensors[i].bytes, e) == -1)
 				return -1;
 		if (dev_mark(d, 3, e) == -1 || dev_elapsed(d, 2, 3, &r->done->download_ms, e) == -1)
 			return -1;
@@ -280,8 +279,7 @@ run_job(struct device *d, const struct msg_job *job, const struct run_watch *wat
 	int prepared = run_prepare(&r, d, job, done, &e);
 
 	r.watch = watch;
-	if (prepared == -1 || run_execute(&r, &e) == -1 || run_collect(&r, &e) == -1 ||
-	    run_baseline(&r, &e) == -1) {
+	if (prepared == -1 || run_execute(&r, &e) == -1 || run_collect(&r, &e) == -1 || run_baseline(&r, &e) == -1) {
 		done->err = e;
 		if (done->err.code == ERR_NONE)
 			err_set(&done->err, ERR_WORKER_REFUSED, "%s failed without saying why", r.op->name);

@@ -19,12 +19,12 @@ struct run_watch {
 struct run {
 	struct device *d;
 	const struct run_watch *watch; /* NULL: never cancelled */
-	const struct msg_job *job; /* tensors' data: this process's mappings */
+	const struct msg_job *job;     /* tensors' data: this process's mappings */
 	struct msg_done *done;
 	const struct op *op;
 	struct op_call call; /* tensors' data: device memory */
 	uint64_t in_bytes, out_bytes;
-	bool counted;	     /* in_bytes and out_bytes are counted as used (unified devices) */
+	bool counted; /* in_bytes and out_bytes are counted as used (unified devices) */
 	void *owned[OP_TENSORS_MAX];
 	/* The baseline's outputs, on the device and, where that is another place, on the host. */
 	struct op_call base;

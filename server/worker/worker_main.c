@@ -41,10 +41,10 @@ struct worker {
 	struct worker_status *status;
 	int loops;
 	struct job *head, **tail, *spare;
-	struct job *running;   /* NULL: none */
-	bool cancelled;	       /* the running one */
-	uint64_t listened;     /* when */
-	struct msg_done done;  /* the running job's answer */
+	struct job *running;		/* NULL: none */
+	bool cancelled;			/* the running one */
+	uint64_t listened;		/* when */
+	struct msg_done done;		/* the running job's answer */
 	struct msg_done held[HELD_MAX]; /* answers to jobs so small that one wake-up serves several */
 	int held_loop[HELD_MAX], n_held;
 	struct pollfd fds[LOOPS_MAX + 1]; /* the loops' sockets, then the control socket */

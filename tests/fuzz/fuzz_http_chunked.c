@@ -28,7 +28,7 @@ static void
 decode(const uint8_t *data, size_t len, size_t step, int windows, struct result *r)
 {
 	struct http_chunked c;
-	struct err e = { 0 };
+	struct err e = {0};
 
 	memset(r, 0, sizeof(*r));
 	r->payload = malloc(len + 1);

@@ -18,8 +18,7 @@ must(int condition)
 }
 
 static int
-parse(const uint8_t *data, size_t len, size_t step, const struct http_limits *limits, struct http_head *h,
-      struct err *e)
+parse(const uint8_t *data, size_t len, size_t step, const struct http_limits *limits, struct http_head *h, struct err *e)
 {
 	size_t scanned = 0, n = 0;
 	int rc = 0;
@@ -42,15 +41,15 @@ parse(const uint8_t *data, size_t len, size_t step, const struct http_limits *li
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct http_limits limits = { 16384, 100, 8192 };
-	struct http_head a = { 0 }, b = { 0 };
-	struct err ea = { 0 }, eb = { 0 };
+	struct http_limits limits = {16384, 100, 8192};
+	struct http_head a = {0}, b = {0};
+	struct err ea = {0}, eb = {0};
 	int rc, i;
 
 	if (size < 3)
 		return 0;
 	if (data[1] & 1)
-		limits = (struct http_limits){ 64u + data[1], 4, 20 };
+		limits = (struct http_limits){64u + data[1], 4, 20};
 	rc = parse(data + 2, size - 2, size, &limits, &a, &ea);
 	must(parse(data + 2, size - 2, 1u + data[0] % 64, &limits, &b, &eb) == rc && ea.code == eb.code);
 	must((rc < 0) == (ea.code != ERR_NONE));

@@ -68,16 +68,15 @@ sink_finish(struct decoder *d, struct err *e)
 }
 
 static const struct decoder_ops sink_ops = {
-	.name = "sink", .feed = sink_feed, .window = sink_window, .advance = sink_advance, .finish = sink_finish
-};
+	.name = "sink", .feed = sink_feed, .window = sink_window, .advance = sink_advance, .finish = sink_finish};
 
 /* 0 or the error's code. */
 static int
 inflate_all(enum coding c, const uint8_t *p, size_t n, size_t step, size_t window, struct sink *s)
 {
-	struct inflate_limits limits = { .max_out = OUT_MAX, .max_ratio = 0 };
+	struct inflate_limits limits = {.max_out = OUT_MAX, .max_ratio = 0};
 	struct inflater *f;
-	struct err e = { 0 };
+	struct err e = {0};
 	size_t at, m;
 	int rc = 0;
 

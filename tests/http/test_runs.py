@@ -227,8 +227,9 @@ class Forms(Test):
 
     def test_json_numbers(self):
         """Nested lists tell their shape; every spelling of a number, each rounded once."""
-        x = ["1", "-0", "0.1", "1e-3", "2.5E+2", "-3.0000000000000001", "16777217", "1e-46", "0.30000001192092896"]
         for dtype in FLOATS:
+            x = ["1", "-0", "0.1", "1e-3", "2.5E+2", "-3.0000000000000001", "2049" if dtype == "fp16" else "16777217",
+                 "1e-46", "0.30000001192092896"]
             want = t.to_float(t.cast(np.array([float(v) for v in x]), dtype)).reshape(3, 3)
             rows = ",".join(x[:3]), " , ".join(x[3:6]), ",\n".join(x[6:])
             text = '{"inputs":{"x":{"dtype":"%s","data":[[%s],[%s],[%s]]},' % (dtype, *rows)
@@ -236,6 +237,12 @@ class Forms(Test):
             for fields in ("application/json", "Application/JSON ; charset=utf-8"):
                 reply = Reply(self.c.request("POST", "/v1/ops/rmsnorm", text.encode(), [("Content-Type", fields)]))
                 t.assert_close(reply.outputs["out"], t.rmsnorm(want, np.ones(3)), dtype)
+            big = {"fp16": "65520", "bf16": "3.4e38", "fp32": "-1e39"}[dtype]
+            bad = text.replace(x[6], big).encode()
+            r = self.c.request("POST", "/v1/ops/rmsnorm", bad, [("Content-Type", "application/json")])
+            p = problem(r, 400, "malformed-body", input="x", found=big)
+            self.assertIn("element 6", p["detail"])
+            self.assertIn('Infinity"', p["detail"])
         call = calls.varlen()
         body = json.loads(calls.as_json(call.tensors, call.params)[1])
         good = body["inputs"]["cu_seqlens_q"]["data"]

@@ -113,7 +113,7 @@ static const struct decoder_ops rec_ops = {
 	.free = rec_free,
 };
 
-static const struct inflate_limits no_limits = { .max_out = UINT64_MAX, .max_ratio = 0 };
+static const struct inflate_limits no_limits = {.max_out = UINT64_MAX, .max_ratio = 0};
 
 /* Inflate `n` bytes in pieces of 1..piece_max (each in memory of its own size); 0 or -1 with *e. */
 static inline int
@@ -148,8 +148,8 @@ inflate_all(enum coding c, const unsigned char *p, size_t n, size_t piece_max, s
 		rc = inflater_finish(f, e);
 	if (rc == 0) {
 		inflater_counts(f, &in, &out);
-		cr_assert(in == n && out == r->got_n, "counted %llu of %zu in, %llu of %zu out",
-			  (unsigned long long)in, n, (unsigned long long)out, r->got_n);
+		cr_assert(in == n && out == r->got_n, "counted %llu of %zu in, %llu of %zu out", (unsigned long long)in,
+			  n, (unsigned long long)out, r->got_n);
 		cr_assert(r->finished);
 	} else {
 		cr_assert(e->code != ERR_NONE && e->msg[0] != '\0');
@@ -168,14 +168,14 @@ struct bytes {
 static inline struct bytes
 pack(const unsigned char *p, size_t n, int bits, int level)
 {
-	struct bytes b = { NULL, 0 };
+	struct bytes b = {NULL, 0};
 
 	if (bits == 0) {
 		b.p = malloc(ZSTD_compressBound(n));
 		b.n = ZSTD_compress(b.p, ZSTD_compressBound(n), p, n, level);
 		cr_assert(!ZSTD_isError(b.n));
 	} else {
-		z_stream z = { 0 };
+		z_stream z = {0};
 
 		cr_assert_eq(deflateInit2(&z, level, Z_DEFLATED, bits, 8, Z_DEFAULT_STRATEGY), Z_OK);
 		b.n = deflateBound(&z, (uLong)n) + 64;
@@ -194,7 +194,7 @@ pack(const unsigned char *p, size_t n, int bits, int level)
 static inline struct bytes
 join(struct bytes a, struct bytes b)
 {
-	struct bytes c = { malloc(a.n + b.n + 1), a.n + b.n };
+	struct bytes c = {malloc(a.n + b.n + 1), a.n + b.n};
 
 	if (a.n > 0)
 		memcpy(c.p, a.p, a.n);
@@ -236,14 +236,14 @@ make_data(int kind, size_t n)
 static const struct {
 	enum coding coding;
 	int bits;
-} forms[] = { { CODING_GZIP, 31 }, { CODING_DEFLATE, 15 }, { CODING_DEFLATE, -15 }, { CODING_ZSTD, 0 } };
+} forms[] = {{CODING_GZIP, 31}, {CODING_DEFLATE, 15}, {CODING_DEFLATE, -15}, {CODING_ZSTD, 0}};
 
 #define FORMS (sizeof(forms) / sizeof(forms[0]))
 
 static inline void
 expect_good(enum coding c, struct bytes b, const unsigned char *want, size_t n, size_t piece, size_t window)
 {
-	struct recorder r = { .want = want, .want_n = n, .window_max = window };
+	struct recorder r = {.want = want, .want_n = n, .window_max = window};
 	struct err e;
 	int rc = inflate_all(c, b.p, b.n, piece, &r, &no_limits, &e);
 
@@ -257,7 +257,7 @@ expect_good(enum coding c, struct bytes b, const unsigned char *want, size_t n, 
 static inline void
 expect_bad(enum coding c, const unsigned char *p, size_t n, size_t want_max, enum err_code code, const char *word)
 {
-	struct recorder r = { .want = NULL, .want_n = want_max };
+	struct recorder r = {.want = NULL, .want_n = want_max};
 	struct err e;
 	size_t piece;
 

@@ -38,8 +38,9 @@ tensor(struct mem *m, struct tensor *t, uint64_t bytes)
 
 Test(arena, segments_do_not_overlap_and_lie_where_they_say)
 {
-	static const uint64_t sizes[] = {0, 1, 63, 64, 65, 4095, 4096, 65536, 65537, 100000, 262144, 300000, 1 << 20,
-					 5 << 20, 3, 0, 17 << 20, 1000, 9 << 20, 70000, 70000, 70000};
+	static const uint64_t sizes[] = {0,	   1,	   63,	    64,	    65,	     4095,    4096, 65536,
+					 65537,	   100000, 262144,  300000, 1 << 20, 5 << 20, 3,    0,
+					 17 << 20, 1000,   9 << 20, 70000,  70000,   70000};
 	struct arena_pool *pool = pool_new(512 * MIB, 0);
 	struct tensor t[sizeof(sizes) / sizeof(sizes[0])];
 	struct arena_stats s;
@@ -111,7 +112,8 @@ Test(arena, memory_is_reused_last_in_first_out)
 
 Test(arena, large_requests_waste_at_most_an_eighth)
 {
-	static const uint64_t sizes[] = {4 * MIB + 1, 5 * MIB, 9 * MIB, 16 * MIB, 16 * MIB + 1, 33 * MIB, 65 * MIB, 129 * MIB};
+	static const uint64_t sizes[] = {4 * MIB + 1,  5 * MIB,	 9 * MIB,  16 * MIB,
+					 16 * MIB + 1, 33 * MIB, 65 * MIB, 129 * MIB};
 	struct arena_pool *pool = pool_new(256 * MIB, 0);
 	struct tensor t;
 	struct mem m;
@@ -132,11 +134,12 @@ told_what_is_true(const struct err *e, const struct arena_stats *s, uint64_t byt
 {
 	unsigned long long needed, available, limit, borrowed, held, rest;
 
-	cr_assert_eq(sscanf(e->msg,
-			    "the memory for requests is full at the moment: %llu bytes needed in one piece, %llu of %llu to be had; "
-			    "%llu are in use, %llu held until a stopped worker is gone, %llu in",
-			    &needed, &available, &limit, &borrowed, &held, &rest),
-		     6, "%s", e->msg);
+	cr_assert_eq(
+		sscanf(e->msg,
+		       "the memory for requests is full at the moment: %llu bytes needed in one piece, %llu of %llu to be had; "
+		       "%llu are in use, %llu held until a stopped worker is gone, %llu in",
+		       &needed, &available, &limit, &borrowed, &held, &rest),
+		6, "%s", e->msg);
 	cr_assert_eq(needed, bytes);
 	cr_assert_eq(limit, s->limit);
 	cr_assert_eq(borrowed, s->borrowed);
@@ -343,7 +346,8 @@ Test(arena, quarantine)
 			mem_init(&o, pool, 0);
 			tensor(&o, &v, bytes);
 			tensor(&o, &w, bytes);
-			cr_assert((v.slab == t[0].slab && w.slab == t[1].slab) || (v.slab == t[1].slab && w.slab == t[0].slab));
+			cr_assert((v.slab == t[0].slab && w.slab == t[1].slab) ||
+				  (v.slab == t[1].slab && w.slab == t[0].slab));
 			mem_fini(&o);
 		}
 		arena_release(pool, 2);

@@ -32,12 +32,12 @@ make_data(int kind, size_t n)
 	size_t i;
 
 	for (i = 0; i < n; i++)
-		p[i] = (unsigned char)(kind == 0 ? rnd() >> 9 :
-				       kind == 1 ? 0 :
-				       kind == 2 ? (uint32_t)"abcd efgh\n"[rnd() % 10] :
-				       kind == 3 ? (i % 4 == 3 ? 0x3e + rnd() % 3 : rnd() >> 9) :
-				       i < n / 2 ? rnd() >> 9 :
-						   0);
+		p[i] = (unsigned char)(kind == 0   ? rnd() >> 9
+				       : kind == 1 ? 0
+				       : kind == 2 ? (uint32_t) "abcd efgh\n"[rnd() % 10]
+				       : kind == 3 ? (i % 4 == 3 ? 0x3e + rnd() % 3 : rnd() >> 9)
+				       : i < n / 2 ? rnd() >> 9
+						   : 0);
 	return p;
 }
 
@@ -84,7 +84,7 @@ check_inflates(const unsigned char *p, uint64_t n, enum coding c, const unsigned
 		cr_assert_eq(ZSTD_getFrameContentSize(p, n), want_n);
 		cr_assert_eq(ZSTD_decompress(out, want_n + 1, p, n), want_n);
 	} else {
-		z_stream z = { 0 };
+		z_stream z = {0};
 
 		cr_assert_eq(inflateInit2(&z, c == CODING_GZIP ? 31 : 15), Z_OK);
 		z.next_in = (Bytef *)(uintptr_t)p;
@@ -102,10 +102,10 @@ check_inflates(const unsigned char *p, uint64_t n, enum coding c, const unsigned
 
 Test(deflate, round_trips)
 {
-	static const size_t sizes[] = { 0, 1, 13, 1000, 65535, 65536, 300001, 2u << 20 };
-	static const enum coding codings[] = { CODING_GZIP, CODING_DEFLATE, CODING_ZSTD };
+	static const size_t sizes[] = {0, 1, 13, 1000, 65535, 65536, 300001, 2u << 20};
+	static const enum coding codings[] = {CODING_GZIP, CODING_DEFLATE, CODING_ZSTD};
 	struct arena_pool *pool;
-	struct err e = { 0 };
+	struct err e = {0};
 	size_t i, c;
 	int kind;
 
@@ -142,7 +142,7 @@ Test(deflate, identity_and_failure)
 {
 	unsigned char *data = make_data(0, 1u << 20);
 	struct arena_pool *pool;
-	struct err e = { 0 };
+	struct err e = {0};
 	struct body b;
 	struct mem mem;
 
@@ -173,7 +173,7 @@ Test(deflate, other_programs)
 	unsigned char *data = make_data(3, 700000);
 	char dir[] = "/tmp/test_deflate.XXXXXX", packed[64], plain[64], cmd[400];
 	struct arena_pool *pool;
-	struct err e = { 0 };
+	struct err e = {0};
 	size_t i;
 
 	cr_assert_not_null(mkdtemp(dir));

@@ -10,8 +10,14 @@
 #include "front/http_head.h"
 
 #define MALFORMED ERR_MALFORMED_REQUEST
-#define CASE(text, payload, used) { text, sizeof(text) - 1, payload, used, ERR_NONE }
-#define BAD(text, code) { text, sizeof(text) - 1, NULL, 0, code }
+#define CASE(text, payload, used)                                                                                      \
+	{                                                                                                              \
+		text, sizeof(text) - 1, payload, used, ERR_NONE                                                        \
+	}
+#define BAD(text, code)                                                                                                \
+	{                                                                                                              \
+		text, sizeof(text) - 1, NULL, 0, code                                                                  \
+	}
 #define WHOLE ((size_t)-1)
 
 struct chunked_case {
@@ -156,8 +162,8 @@ Test(http_chunked, cases)
 			for (n = 0; n < 2; n++) {
 				rc = decode(c->text, c->len, step, n == 1, out, &len, &used, &e);
 				cr_assert_eq(e.code, c->code, "%s in steps of %zu: %s", c->text, step, e.msg);
-				cr_assert_eq(rc, c->code == ERR_NONE ? 1 : -1, "%s in steps of %zu: %d", c->text,
-					     step, rc);
+				cr_assert_eq(rc, c->code == ERR_NONE ? 1 : -1, "%s in steps of %zu: %d", c->text, step,
+					     rc);
 				if (rc == 1) {
 					cr_assert_eq(used, whole, "%s: used %zu", c->text, used);
 					cr_assert(len == strlen(c->payload) && memcmp(out, c->payload, len) == 0);
@@ -209,7 +215,7 @@ Test(http_chunked, huge_chunk)
 	struct http_chunked c;
 	const char *text = "7fffffffffffffff\r\nab", *payload;
 	size_t payload_len;
-	struct err e = { 0 };
+	struct err e = {0};
 
 	http_chunked_init(&c);
 	cr_assert_eq(http_chunked_window(&c), 0);

@@ -12,7 +12,10 @@
 #include "front/http_head.h"
 
 #define MALFORMED ERR_MALFORMED_REQUEST
-#define CASE(text, code) { text, sizeof(text) - 1, code }
+#define CASE(text, code)                                                                                               \
+	{                                                                                                              \
+		text, sizeof(text) - 1, code                                                                           \
+	}
 #define REQ(fields) "POST /v1/ops/x HTTP/1.1\r\nHost: a\r\n" fields "\r\n"
 
 struct head_case {
@@ -21,7 +24,7 @@ struct head_case {
 	enum err_code code;
 };
 
-static const struct http_limits limits = { .head_bytes = 16384, .head_fields = 100, .target_bytes = 8192 };
+static const struct http_limits limits = {.head_bytes = 16384, .head_fields = 100, .target_bytes = 8192};
 
 /* The verdict when len bytes come at once, in a buffer of exactly that size. */
 static int
@@ -66,7 +69,7 @@ check_case(const struct head_case *c, const struct http_limits *lim)
 {
 	struct http_head h, hs;
 	struct err e, es;
-	size_t steps[] = { 1, 2, 3, 7, 64 }, seen, i;
+	size_t steps[] = {1, 2, 3, 7, 64}, seen, i;
 	int rc = at_once(c->text, c->len, lim, &h, &e), rs;
 
 	cr_assert_eq(rc, c->code == ERR_NONE ? 1 : -1, "%.60s: verdict %d, %s", c->text, rc, e.msg);
@@ -276,7 +279,9 @@ static const struct head_case bad[] = {
 	CASE(REQ("Transfer-Encoding: chunked, chunked\r\n"), MALFORMED),
 	CASE(REQ("Transfer-Encoding: chunked, gzip\r\n"), MALFORMED),
 	CASE(REQ("Transfer-Encoding: \"chunked\"\r\n"), MALFORMED),
-	CASE(REQ("Transfer-Encoding: \x0b""chunked\r\n"), MALFORMED),
+	CASE(REQ("Transfer-Encoding: \x0b"
+		 "chunked\r\n"),
+	     MALFORMED),
 	CASE(REQ("Transfer-Encoding: chu\xc3\xb1ked\r\n"), MALFORMED),
 	CASE("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", MALFORMED),
 	CASE(REQ("Transfer-Encoding: gzip, chunked\r\n"), ERR_NOT_IMPLEMENTED),
@@ -308,8 +313,7 @@ Test(http_head, good_heads)
 		at_once(c->text, c->len, &limits, &h, &e);
 		cr_assert_eq(h.length, (size_t)(strstr(c->text, "\r\n\r\n") - c->text) + 4);
 		for (n = 0; n < h.length; n++)
-			cr_assert_eq(at_once(c->text, n, &limits, &h, &e), 0, "%.60s cut at %zu: %s", c->text, n,
-				     e.msg);
+			cr_assert_eq(at_once(c->text, n, &limits, &h, &e), 0, "%.60s cut at %zu: %s", c->text, n, e.msg);
 	}
 }
 
@@ -328,12 +332,12 @@ Test(http_head, refuses_early)
 		const char *text;
 		size_t at; /* bytes that suffice */
 	} cases[] = {
-		{ "\x16\x03\x01", 1 },
-		{ "GET / HTTP/1.1\nHost: a\r\n\r\n", 15 },
-		{ "GET / HTTP/2.0\r\nHost: a\r\n\r\n", 16 },
-		{ "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", 18 },
-		{ "GET / HTTP/1.1\r\nHost: a\x01\r\n\r\n", 24 },
-		{ "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", 25 },
+		{"\x16\x03\x01", 1},
+		{"GET / HTTP/1.1\nHost: a\r\n\r\n", 15},
+		{"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 16},
+		{"GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", 18},
+		{"GET / HTTP/1.1\r\nHost: a\x01\r\n\r\n", 24},
+		{"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", 25},
 	};
 	struct http_head h;
 	struct err e;
@@ -396,21 +400,21 @@ Test(http_head, keep_alive)
 		const char *line, *fields;
 		bool keep;
 	} cases[] = {
-		{ "1.1", "", true },
-		{ "1.1", "Connection: close\r\n", false },
-		{ "1.1", "Connection: CLOSE\r\n", false },
-		{ "1.1", "Connection: keep-alive , Close\r\n", false },
-		{ "1.1", "Connection: close\r\nConnection: keep-alive\r\n", false },
-		{ "1.1", "Connection: x,,\tclose\t,y\r\n", false },
-		{ "1.1", "Connection: closed\r\n", true },
-		{ "1.1", "Connection: keep-alive\r\n", true },
-		{ "1.1", "Connection:\r\n", true },
-		{ "1.1", "Proxy-Connection: close\r\n", true },
-		{ "1.0", "", false },
-		{ "1.0", "Connection: keep-alive\r\n", true },
-		{ "1.0", "Connection: Keep-Alive, x\r\n", true },
-		{ "1.0", "Connection: keep-alive, close\r\n", false },
-		{ "1.0", "Connection: close\r\n", false },
+		{"1.1", "", true},
+		{"1.1", "Connection: close\r\n", false},
+		{"1.1", "Connection: CLOSE\r\n", false},
+		{"1.1", "Connection: keep-alive , Close\r\n", false},
+		{"1.1", "Connection: close\r\nConnection: keep-alive\r\n", false},
+		{"1.1", "Connection: x,,\tclose\t,y\r\n", false},
+		{"1.1", "Connection: closed\r\n", true},
+		{"1.1", "Connection: keep-alive\r\n", true},
+		{"1.1", "Connection:\r\n", true},
+		{"1.1", "Proxy-Connection: close\r\n", true},
+		{"1.0", "", false},
+		{"1.0", "Connection: keep-alive\r\n", true},
+		{"1.0", "Connection: Keep-Alive, x\r\n", true},
+		{"1.0", "Connection: keep-alive, close\r\n", false},
+		{"1.0", "Connection: close\r\n", false},
 	};
 	struct http_head h;
 	char text[256];
@@ -426,8 +430,8 @@ Test(http_head, keep_alive)
 /* Just at each limit is fine, one more is not; and it is refused before all of it came. */
 Test(http_head, limits)
 {
-	static const struct http_limits small = { .head_bytes = 200, .head_fields = 4, .target_bytes = 20 };
-	static const struct http_limits tiny = { .head_bytes = 40, .head_fields = 4, .target_bytes = 20 };
+	static const struct http_limits small = {.head_bytes = 200, .head_fields = 4, .target_bytes = 20};
+	static const struct http_limits tiny = {.head_bytes = 40, .head_fields = 4, .target_bytes = 20};
 	struct http_head h;
 	struct err e;
 	char text[512];
@@ -436,20 +440,20 @@ Test(http_head, limits)
 
 	for (pad = 0; pad < 400; pad++) {
 		n = (size_t)snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a\r\nX: %0*d\r\n\r\n", pad + 1, 0);
-		check_case(&(struct head_case){ text, n, n <= 200 ? ERR_NONE : ERR_HEAD_TOO_LARGE }, &small);
+		check_case(&(struct head_case){text, n, n <= 200 ? ERR_NONE : ERR_HEAD_TOO_LARGE}, &small);
 		in_steps(text, n, 1, &small, &h, &e, &seen);
 		cr_assert_eq(seen, n <= 200 ? n : 200);
 	}
 	for (pad = 0; pad < 180; pad++) {
 		n = (size_t)snprintf(text, sizeof(text), "GET /%0*d HTTP/1.1\r\nHost: a\r\n\r\n", pad + 1, 0);
-		check_case(&(struct head_case){ text, n, pad + 2 <= 20 ? ERR_NONE : ERR_URI_TOO_LONG }, &small);
+		check_case(&(struct head_case){text, n, pad + 2 <= 20 ? ERR_NONE : ERR_URI_TOO_LONG}, &small);
 	}
 	/* An endless target is refused without its end, an endless method too. */
 	memset(text, 'A', sizeof(text));
-	check_case(&(struct head_case){ text, 100, MALFORMED }, &small);
+	check_case(&(struct head_case){text, 100, MALFORMED}, &small);
 	memcpy(text, "GET /", 5);
-	check_case(&(struct head_case){ text, 100, ERR_URI_TOO_LONG }, &small);
-	check_case(&(struct head_case){ text, 40, ERR_HEAD_TOO_LARGE }, &tiny);
+	check_case(&(struct head_case){text, 100, ERR_URI_TOO_LONG}, &small);
+	check_case(&(struct head_case){text, 40, ERR_HEAD_TOO_LARGE}, &tiny);
 	check_case(&(struct head_case)CASE("GET / HTTP/1.0\r\na:\r\nb:\r\nc:\r\nd:\r\n\r\n", 0), &small);
 	check_case(&(struct head_case)CASE("GET / HTTP/1.0\r\na:\r\nb:\r\nc:\r\nd:\r\ne:\r\n\r\n", ERR_HEAD_TOO_LARGE),
 		   &small);
@@ -472,7 +476,7 @@ Test(http_head, one_byte_changed)
 			memcpy(copy, text, len);
 			copy[i] = (char)b;
 			rc = at_once(copy, len, &limits, &h, &e);
-			cr_assert_eq(in_steps(copy, len, 5, &limits, &hs, &es, &(size_t){ 0 }), rc);
+			cr_assert_eq(in_steps(copy, len, 5, &limits, &hs, &es, &(size_t){0}), rc);
 			cr_assert_eq(es.code, e.code);
 			accepted += rc == 1;
 			if (rc == 1)

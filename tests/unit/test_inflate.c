@@ -10,16 +10,16 @@ Test(inflate, names)
 		const char *name;
 		int coding;
 	} cases[] = {
-		{ "", CODING_IDENTITY },
-		{ "identity", CODING_IDENTITY },
-		{ "GZip", CODING_GZIP },
-		{ "x-gzip", CODING_GZIP },
-		{ "deflate", CODING_DEFLATE },
-		{ "ZSTD", CODING_ZSTD },
-		{ "br", -1 },
-		{ "gzip ", -1 },
-		{ "gzi", -1 },
-		{ "gzip, gzip", -1 },
+		{"", CODING_IDENTITY},
+		{"identity", CODING_IDENTITY},
+		{"GZip", CODING_GZIP},
+		{"x-gzip", CODING_GZIP},
+		{"deflate", CODING_DEFLATE},
+		{"ZSTD", CODING_ZSTD},
+		{"br", -1},
+		{"gzip ", -1},
+		{"gzi", -1},
+		{"gzip, gzip", -1},
 	};
 	size_t i;
 
@@ -34,8 +34,8 @@ Test(inflate, names)
 
 Test(inflate, all_codings_pieces_windows)
 {
-	static const size_t sizes[] = { 0, 1, 2, 100, 16384, 65536, 65537, BIG, 3u << 20 };
-	static const size_t windows[] = { 0, 1, 100, 16384, 40000, 100u << 20 };
+	static const size_t sizes[] = {0, 1, 2, 100, 16384, 65536, 65537, BIG, 3u << 20};
+	static const size_t windows[] = {0, 1, 100, 16384, 40000, 100u << 20};
 	size_t i, f, w;
 	int kind;
 
@@ -77,10 +77,10 @@ Test(inflate, byte_by_byte)
 Test(inflate, identity_window)
 {
 	unsigned char *data = make_data(0, 5000), *dst;
-	struct recorder r = { .d.ops = &rec_ops, .want = data, .want_n = 5000, .window_max = 5000 };
-	struct inflate_limits limits = { .max_out = 3000, .max_ratio = 2 };
+	struct recorder r = {.d.ops = &rec_ops, .want = data, .want_n = 5000, .window_max = 5000};
+	struct inflate_limits limits = {.max_out = 3000, .max_ratio = 2};
 	struct inflater *f;
-	struct err e = { 0 };
+	struct err e = {0};
 	uint64_t in, out;
 
 	r.got = malloc(5000);
@@ -121,8 +121,8 @@ Test(inflate, identity_window)
 Test(inflate, members_and_frames)
 {
 	unsigned char *data = make_data(2, 90000);
-	struct bytes none = { NULL, 0 }, gz, zs, skip;
-	size_t at[] = { 0, 10, 10, 70000, 70001, 90000 }, i;
+	struct bytes none = {NULL, 0}, gz, zs, skip;
+	size_t at[] = {0, 10, 10, 70000, 70001, 90000}, i;
 
 	gz = zs = none;
 	for (i = 0; i + 1 < sizeof(at) / sizeof(at[0]); i++) {
@@ -157,7 +157,7 @@ Test(inflate, gzip_headers)
 	memset(extra, 'e', sizeof(extra));
 	for (bits = 0; bits < 32; bits++) {
 		unsigned char *out = malloc(8000);
-		z_stream z = { 0 };
+		z_stream z = {0};
 		struct bytes b;
 		size_t piece;
 
@@ -166,8 +166,8 @@ Test(inflate, gzip_headers)
 		h.hcrc = bits >> 1 & 1;
 		h.extra = bits & 4 ? extra : Z_NULL;
 		h.extra_len = bits & 8 ? 0 : sizeof(extra);
-		h.name = bits & 8 ? (Bytef *)(uintptr_t)"a name" : Z_NULL;
-		h.comment = bits & 16 ? (Bytef *)(uintptr_t)"a comment" : Z_NULL;
+		h.name = bits & 8 ? (Bytef *)(uintptr_t) "a name" : Z_NULL;
+		h.comment = bits & 16 ? (Bytef *)(uintptr_t) "a comment" : Z_NULL;
 		cr_assert_eq(deflateInit2(&z, 6, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
 		cr_assert_eq(deflateSetHeader(&z, &h), Z_OK);
 		z.next_in = data;
@@ -196,12 +196,12 @@ Test(inflate, gzip_headers)
 Test(inflate, python_gzip)
 {
 	static const unsigned char stream[] = {
-		0x1f, 0x8b, 0x08, 0x08, 0x00, 0xca, 0x9a, 0x3b, 0x02, 0xff, 0x71, 0x2e, 0x62, 0x69, 0x6e, 0x00,
-		0x2b, 0x49, 0xcd, 0x2b, 0xce, 0x2f, 0x52, 0x28, 0xc1, 0x42, 0x01, 0x00, 0x85, 0x51, 0x79, 0x83,
-		0x1b, 0x00, 0x00, 0x00,
+		0x1f, 0x8b, 0x08, 0x08, 0x00, 0xca, 0x9a, 0x3b, 0x02, 0xff, 0x71, 0x2e,
+		0x62, 0x69, 0x6e, 0x00, 0x2b, 0x49, 0xcd, 0x2b, 0xce, 0x2f, 0x52, 0x28,
+		0xc1, 0x42, 0x01, 0x00, 0x85, 0x51, 0x79, 0x83, 0x1b, 0x00, 0x00, 0x00,
 	};
 	const char *want = "tensor tensor tensor tensor";
-	struct bytes b = { (unsigned char *)(uintptr_t)stream, sizeof(stream) };
+	struct bytes b = {(unsigned char *)(uintptr_t)stream, sizeof(stream)};
 
 	expect_good(CODING_GZIP, b, (const unsigned char *)want, strlen(want), 1, 100);
 	expect_good(CODING_GZIP, b, (const unsigned char *)want, strlen(want), 1000, 0);

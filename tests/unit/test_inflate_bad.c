@@ -29,12 +29,12 @@ Test(inflate_bad, truncated_at_every_byte)
 Test(inflate_bad, left_over)
 {
 	unsigned char *data = make_data(2, 700);
-	static const char *tails[] = { "x", "\x1f", "xyzxyz", "\x1f\x8c" };
+	static const char *tails[] = {"x", "\x1f", "xyzxyz", "\x1f\x8c"};
 	size_t f, i;
 
 	for (f = 0; f < FORMS; f++) {
 		for (i = 0; i < 4; i++) {
-			struct bytes tail = { (unsigned char *)strdup(tails[i]), strlen(tails[i]) }, b;
+			struct bytes tail = {(unsigned char *)strdup(tails[i]), strlen(tails[i])}, b;
 
 			b = join(pack(data, 700, forms[f].bits, 6), tail);
 			/* the beginning of another member could be one */
@@ -99,7 +99,7 @@ Test(inflate_bad, bit_flips)
 		}
 		for (i = 0; i < b.n; i++) {
 			for (bit = 0; bit < 8; bit++) {
-				struct recorder r = { .want = data, .want_n = 600, .window_max = bit % 2 ? 600 : 0 };
+				struct recorder r = {.want = data, .want_n = 600, .window_max = bit % 2 ? 600 : 0};
 				struct err e;
 
 				b.p[i] ^= (unsigned char)(1u << bit);
@@ -126,11 +126,11 @@ Test(inflate_bad, limits)
 
 	for (f = 0; f < FORMS; f++) {
 		struct bytes b = pack(data, 3u << 20, forms[f].bits, 1);
-		struct recorder r = { .want = data, .want_n = 3u << 20, .window_max = 100u << 20 };
-		struct inflate_limits exact = { .max_out = 3u << 20, .max_ratio = 0 };
-		struct inflate_limits below = { .max_out = (3u << 20) - 1, .max_ratio = 0 };
-		struct inflate_limits few = { .max_out = 10, .max_ratio = 0 };
-		struct inflate_limits ratio = { .max_out = UINT64_MAX, .max_ratio = 100 };
+		struct recorder r = {.want = data, .want_n = 3u << 20, .window_max = 100u << 20};
+		struct inflate_limits exact = {.max_out = 3u << 20, .max_ratio = 0};
+		struct inflate_limits below = {.max_out = (3u << 20) - 1, .max_ratio = 0};
+		struct inflate_limits few = {.max_out = 10, .max_ratio = 0};
+		struct inflate_limits ratio = {.max_out = UINT64_MAX, .max_ratio = 100};
 		struct err e;
 
 		cr_assert_eq(inflate_all(forms[f].coding, b.p, b.n, 5000, &r, &exact, &e), 0, "%s", e.msg);
@@ -172,15 +172,15 @@ Test(inflate_bad, bombs)
 	int i;
 
 	for (f = 0; f < FORMS; f += 3) { /* gzip members, zstd frames */
-		struct bytes b = { NULL, 0 };
-		struct recorder r = { .want = NULL };
-		struct inflate_limits size = { .max_out = 100u << 20, .max_ratio = 0 };
-		struct inflate_limits ratio = { .max_out = UINT64_MAX, .max_ratio = 500 };
+		struct bytes b = {NULL, 0};
+		struct recorder r = {.want = NULL};
+		struct inflate_limits size = {.max_out = 100u << 20, .max_ratio = 0};
+		struct inflate_limits ratio = {.max_out = UINT64_MAX, .max_ratio = 500};
 		struct bytes one = pack(zeros, n, forms[f].bits, 1);
 		struct err e;
 
 		for (i = 0; i < 16; i++) {
-			struct bytes copy = { malloc(one.n), one.n };
+			struct bytes copy = {malloc(one.n), one.n};
 
 			memcpy(copy.p, one.p, one.n);
 			b = join(b, copy);

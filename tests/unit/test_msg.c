@@ -106,7 +106,8 @@ Test(msg, garbage)
 		char buf[CMSG_SPACE(2 * sizeof(int))];
 	} control;
 	struct iovec iov = {&m, sizeof(m)};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
 
 	pair(s);
 	for (size_t n = 1; n < sizeof(m); n++) {

@@ -218,7 +218,8 @@ setup(void)
 
 		if (op->tensors[i].role == OP_IN)
 			cr_assert_eq(tensor_describe(&c->tensors[i], op->tensors[i].name, DT_FP32, row ? 1 : 2,
-						     row ? &shape[1] : shape, &e), 0);
+						     row ? &shape[1] : shape, &e),
+				     0);
 	}
 	cr_assert_eq(op_bind(op, c, &e), 0, "%s", e.msg);
 	for (int i = 0; op->tensors[i].name; i++)
@@ -285,7 +286,8 @@ Test(run, differences)
 		if (isnan(bend))
 			cr_assert(isnan(done.baseline_max_abs_diff));
 		else
-			cr_assert(done.baseline_max_abs_diff == fabs(bend) || fabs(done.baseline_max_abs_diff - fabs(bend)) < 1e-6);
+			cr_assert(done.baseline_max_abs_diff == fabs(bend) ||
+				  fabs(done.baseline_max_abs_diff - fabs(bend)) < 1e-6);
 	}
 }
 

@@ -31,10 +31,23 @@ Test(supervisor, device_lists)
 	static const struct {
 		const char *list, *ids; /* NULL: refused */
 	} cases[] = {
-		{"cpu", "cpu:0 "}, {NULL, "cpu:0 "}, {"", "cpu:0 "}, {"cpu:0,cpu", "cpu:0 "}, {"hip:0,hip:1", "hip:0 hip:1 cpu:0 "},
-		{"hip , cuda:12,cpu", "hip:0 cuda:12 cpu:0 "}, {"hip:", NULL}, {"hip:x", NULL}, {"hip:-1", NULL}, {"hip:256", NULL},
-		{"../hip", NULL}, {"HIP", NULL}, {"averyveryverylongname", NULL}, {":0", NULL}, {"hip:0000000001", NULL},
-		{"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", NULL}, {"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p", NULL},
+		{"cpu", "cpu:0 "},
+		{NULL, "cpu:0 "},
+		{"", "cpu:0 "},
+		{"cpu:0,cpu", "cpu:0 "},
+		{"hip:0,hip:1", "hip:0 hip:1 cpu:0 "},
+		{"hip , cuda:12,cpu", "hip:0 cuda:12 cpu:0 "},
+		{"hip:", NULL},
+		{"hip:x", NULL},
+		{"hip:-1", NULL},
+		{"hip:256", NULL},
+		{"../hip", NULL},
+		{"HIP", NULL},
+		{"averyveryverylongname", NULL},
+		{":0", NULL},
+		{"hip:0000000001", NULL},
+		{"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", NULL},
+		{"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p", NULL},
 	};
 	int before = fixture_fds();
 
@@ -96,16 +109,11 @@ Test(supervisor, misdeeds, .timeout = 120)
 		int64_t arg;
 		const char *words;
 	} cases[] = {
-		{FAKE_ABORT, 0, "about to abort"},
-		{FAKE_SEGV, 0, "signal 11"},
-		{FAKE_EXIT, 3, "status 3"},
-		{FAKE_EXIT, 0, "status 0"},
-		{FAKE_SHORT, 0, "no answer"},
-		{FAKE_TYPE, 0, "no answer"},
-		{FAKE_CODE, 0, "no answer"},
-		{FAKE_CONTROL, 0, "sent the supervisor something"},
-		{FAKE_CLOSE, 0, "without leaving"},
-		{FAKE_BABBLE, 20000, "line 19999 of much ?? talk"},
+		{FAKE_ABORT, 0, "about to abort"},  {FAKE_SEGV, 0, "signal 11"},
+		{FAKE_EXIT, 3, "status 3"},	    {FAKE_EXIT, 0, "status 0"},
+		{FAKE_SHORT, 0, "no answer"},	    {FAKE_TYPE, 0, "no answer"},
+		{FAKE_CODE, 0, "no answer"},	    {FAKE_CONTROL, 0, "sent the supervisor something"},
+		{FAKE_CLOSE, 0, "without leaving"}, {FAKE_BABBLE, 20000, "line 19999 of much ?? talk"},
 	};
 
 	for (unsigned c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
@@ -128,9 +136,11 @@ Test(supervisor, misdeeds, .timeout = 120)
 		cr_assert(strstr(jobs[0].done.err.msg, cases[c].words), "case %u: %s", c, jobs[0].done.err.msg);
 		for (int i = 0; i < 21; i++) {
 			cr_assert_eq(jobs[i].dones, 1, "case %u, job %d", c, i);
-			cr_assert_eq(*(uint32_t *)count[i].data, 1, "case %u, job %d ran %u times", c, i, *(uint32_t *)count[i].data);
+			cr_assert_eq(*(uint32_t *)count[i].data, 1, "case %u, job %d ran %u times", c, i,
+				     *(uint32_t *)count[i].data);
 			if (i > 0)
-				cr_assert_eq(jobs[i].done.err.code, ERR_NONE, "case %u, job %d: %s", c, i, jobs[i].done.err.msg);
+				cr_assert_eq(jobs[i].done.err.code, ERR_NONE, "case %u, job %d: %s", c, i,
+					     jobs[i].done.err.msg);
 		}
 		cr_assert_eq(fixture_state(&f).generation, 2);
 		cr_assert_eq(fixture_state(&f).restarts, 1);
@@ -244,7 +254,8 @@ Test(supervisor, cancel)
 		bool cancelled = i == 0 || i == 5 || i == 11;
 
 		cr_assert_eq(jobs[i].dones, 1);
-		cr_assert_eq(jobs[i].done.err.code, cancelled ? ERR_CLIENT_GONE : ERR_NONE, "%d: %s", i, jobs[i].done.err.msg);
+		cr_assert_eq(jobs[i].done.err.code, cancelled ? ERR_CLIENT_GONE : ERR_NONE, "%d: %s", i,
+			     jobs[i].done.err.msg);
 		cr_assert_eq(*(uint32_t *)count[i].data, i == 0 || !cancelled);
 	}
 	cr_assert_eq(fixture_state(&f).generation, 1);

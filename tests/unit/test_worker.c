@@ -34,7 +34,8 @@ rmsnorm(struct fixture *f, struct mem *m, struct test_job *j, int64_t rows, int6
 
 		if (op->tensors[i].role != OP_IN || op->tensors[i].optional)
 			continue;
-		cr_assert_eq(tensor_describe(t, op->tensors[i].name, DT_FP32, weight ? 1 : 2, weight ? &xs[1] : xs, &e), 0);
+		cr_assert_eq(tensor_describe(t, op->tensors[i].name, DT_FP32, weight ? 1 : 2, weight ? &xs[1] : xs, &e),
+			     0);
 		cr_assert_eq(mem_tensor(m, t, &e), 0, "%s", e.msg);
 		for (int64_t k = 0; k < tensor_elements(t); k++)
 			((float *)t->data)[k] = weight ? 1.0f + (float)(k % 7) / 8 : (float)(k * 37 % 101) / 16 - 3;
@@ -101,7 +102,8 @@ deviation(const struct test_job *j, double eps)
 		for (int64_t i = 0; i < cols; i++)
 			sum += (double)xr[i] * (double)xr[i];
 		for (int64_t i = 0; i < cols; i++) {
-			double want = (double)xr[i] / sqrt(sum / (double)cols + eps) * (double)((const float *)w->data)[i];
+			double want = (double)xr[i] / sqrt(sum / (double)cols + eps) *
+				      (double)((const float *)w->data)[i];
 			double d = fabs(want - (double)yr[i]);
 
 			worst = d <= worst ? worst : d;
@@ -326,25 +328,49 @@ Test(worker, malformed_jobs, .timeout = 120)
 		rmsnorm(&f, &m, &jobs[0], 4, 64);
 		t = &job->call.tensors[0];
 		switch (c) {
-		case 0: job->call.op = op_count(); break;
-		case 1: job->call.op = UINT32_MAX; break;
-		case 2: t->offset = (uint64_t)1 << 40; break;
-		case 3: t->offset = UINT64_MAX - 63; break;
-		case 4: t->rank = 9; break;
-		case 5: t->dtype = DT_COUNT; break;
-		case 6: t->shape[0] = -4; break;
-		case 7: t->shape[0] = INT64_MAX; break;
-		case 8: t->bytes = 1 << 30; break;
-		case 9: t->dtype = DT_NONE; break;
-		case 10: job->iters = 0; break;
-		case 11: job->impl = IMPL_COUNT; break;
+		case 0:
+			job->call.op = op_count();
+			break;
+		case 1:
+			job->call.op = UINT32_MAX;
+			break;
+		case 2:
+			t->offset = (uint64_t)1 << 40;
+			break;
+		case 3:
+			t->offset = UINT64_MAX - 63;
+			break;
+		case 4:
+			t->rank = 9;
+			break;
+		case 5:
+			t->dtype = DT_COUNT;
+			break;
+		case 6:
+			t->shape[0] = -4;
+			break;
+		case 7:
+			t->shape[0] = INT64_MAX;
+			break;
+		case 8:
+			t->bytes = 1 << 30;
+			break;
+		case 9:
+			t->dtype = DT_NONE;
+			break;
+		case 10:
+			job->iters = 0;
+			break;
+		case 11:
+			job->impl = IMPL_COUNT;
+			break;
 		}
 		link_submit(f.links[0], &jobs[0].job);
 		link_flush(f.links[0]);
 		fixture_until_done(&f, jobs, 1);
 		cr_assert_eq(jobs[0].done.err.code, ERR_WORKER_CRASHED, "case %d: %s", c, jobs[0].done.err.msg);
-		cr_assert(strstr(jobs[0].done.err.msg, "status 1") && strstr(jobs[0].done.err.msg, "malformed"), "case %d: %s", c,
-			  jobs[0].done.err.msg);
+		cr_assert(strstr(jobs[0].done.err.msg, "status 1") && strstr(jobs[0].done.err.msg, "malformed"),
+			  "case %d: %s", c, jobs[0].done.err.msg);
 		mem_fini(&m);
 		fixture_fini(&f);
 	}

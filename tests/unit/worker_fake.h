@@ -9,14 +9,14 @@
 #include "msg.h"
 
 enum fake_order {
-	FAKE_OK,	 /* answer; whatever the order, the first 4 bytes of tensor 0 are counted up first, if it has one */
-	FAKE_SLEEP,	 /* for i[1] milliseconds, then answer */
+	FAKE_OK,    /* answer; whatever the order, the first 4 bytes of tensor 0 are counted up first, if it has one */
+	FAKE_SLEEP, /* for i[1] milliseconds, then answer */
 	FAKE_ABORT,
 	FAKE_SEGV,
 	FAKE_HANG,
-	FAKE_STOP,	 /* SIGSTOP itself, before the job counts as running */
-	FAKE_EXIT,	 /* with status i[1] */
-	FAKE_EXIT_IDLE,	 /* the same before the job counts as running */
+	FAKE_STOP,	  /* SIGSTOP itself, before the job counts as running */
+	FAKE_EXIT,	  /* with status i[1] */
+	FAKE_EXIT_IDLE,	  /* the same before the job counts as running */
 	FAKE_ANSWER_EXIT, /* answer, then exit with status i[1] */
 	FAKE_WRONG_ID,
 	FAKE_SHORT,	 /* answer with too short a packet */

@@ -132,7 +132,10 @@ fixture_copy(const char *from, const char *to)
 static inline void
 fixture_init(struct fixture *f, bool fake, const char *orders, unsigned ping_s, unsigned start_timeout_s)
 {
-	struct supervisor_config c = {.devices = "cpu", .loops = FIXTURE_LOOPS, .cpu_threads = 2, .ping_s = ping_s,
+	struct supervisor_config c = {.devices = "cpu",
+				      .loops = FIXTURE_LOOPS,
+				      .cpu_threads = 2,
+				      .ping_s = ping_s,
 				      .start_timeout_s = start_timeout_s};
 	char from[512], to[128];
 	struct err e = {0};
@@ -176,7 +179,8 @@ fixture_turn(struct fixture *f)
 	poll(p, FIXTURE_LOOPS, 2);
 	for (int i = 0; i < FIXTURE_LOOPS; i++) {
 		if (p[i].fd != -1 && p[i].revents)
-			link_event(f->links[i], (p[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0, (p[i].revents & POLLOUT) != 0);
+			link_event(f->links[i], (p[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0,
+				   (p[i].revents & POLLOUT) != 0);
 		link_expire(f->links[i], clock_ns());
 	}
 }
