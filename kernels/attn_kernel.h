@@ -1,0 +1,367 @@
+/*
+ * attn_kernel.h: the body of an attn_fwd kernel: prologue, loop over tiles, results. Used by attn_<dtype>.hip.
+ */
+#ifndef AITERD_KERNELS_ATTN_KERNEL_H
+#define AITERD_KERNELS_ATTN_KERNEL_H
+
+#include "attn_fwd.h"
+
+/*
+ * The order of issue within a fused step, for the compiler's scheduler: after each matrix instruction about as much
+ * vector work as hides behind it, LDS reads spread evenly and ahead of their use.
+ */
+template <class C>
+DEV void
+attn_step_order()
+{
+}
+
+/*
+ * A wave's walk over the tiles. In turn t of the workgroup K tile t and V tile t - 1 are in LDS, and the next of both are on
+ * their way. With two steps a tile, turn t does steps 2t - 1 and 2t; with one, probabilities are used in their own step.
+ */
+template <class C> struct attn_walk {
+	attn_wave<C> &w;
+	attn_loader<C> &loader;
+	LOCAL char *lds;
+	int turn, first_key;
+	attn_scores<C> s[2];
+	attn_probabilities<C> p[2];
+
+	DEV_MEMBER LOCAL char *
+	k_tile(int t)
+	{
+		return lds + (C::BUFFERS == 2 ? (t & 1) * C::K_BYTES : 0);
+	}
+
+	DEV_MEMBER LOCAL char *
+	v_tile(int t)
+	{
+		return lds + C::BUFFERS * C::K_BYTES + (C::BUFFERS == 2 ? (t & 1) * C::V_BYTES : 0);
+	}
+
+	DEV_MEMBER void
+	load()
+	{
+		loader.load_k();
+		loader.load_v();
+	}
+
+	DEV_MEMBER void
+	store()
+	{
+		if (C::BUFFERS == 1)
+			barrier();
+		loader.store_k(k_tile(turn + 1));
+		loader.store_v(v_tile(turn));
+		barrier();
+		turn++;
+		first_key += C::TILE;
+	}
+
+	DEV_MEMBER void
+	first()
+	{
+		const LOCAL char *k = k_tile(turn);
+
+		p[0] = p[1] = {};
+		w.scores(k, 0, s[0]);
+		w.bound(s[0], w.largest(s[0]), first_key, p[1]);
+		if constexpr (C::STEPS == 2) {
+			w.softmax(s[0], p[0]);
+			w.scores(k, 1, s[1]);
+			w.bound(s[1], w.largest(s[1]), first_key + C::STEP, p[0]);
+		}
+	}
+
+	/* Scores to s[to], softmax of the other, output += p[to], all at once. */
+	template <int to>
+	DEV_MEMBER void
+	step(const LOCAL char *k, const LOCAL char *v, int key)
+	{
+		float top;
+
+		w.scores(k, to, s[to]);
+		w.softmax(s[1 - to], p[1 - to]);
+		w.weigh(v, to, p[to]);
+		top = w.largest(s[to]);
+		attn_step_order<C>();
+		w.bound(s[to], top, key, p[1 - to]);
+	}
+
+	DEV_MEMBER void
+	middle()
+	{
+		const LOCAL char *k = k_tile(turn), *v = v_tile(turn - 1);
+
+		if constexpr (C::STEPS == 2) {
+			step<0>(k, v, first_key);
+			step<1>(k, v, first_key + C::STEP);
+		} else {
+			float top;
+
+			w.scores(k, 0, s[1]);
+			w.softmax(s[0], p[0]);
+			w.weigh(v, 0, p[0]);
+			top = w.largest(s[1]);
+			p[1] = {};
+			w.bound(s[1], top, first_key, p[1]);
+			s[0] = s[1];
+		}
+	}
+
+	DEV_MEMBER void
+	last()
+	{
+		const LOCAL char *v = v_tile(turn - 1);
+
+		if constexpr (C::STEPS == 2) {
+			w.softmax(s[1], p[1]);
+			w.weigh(v, 0, p[0]);
+			w.weigh(v, 1, p[1]);
+		} else {
+			w.softmax(s[0], p[0]);
+			w.weigh(v, 0, p[0]);
+		}
+	}
+};
+
+/* All tiles of the workgroup; the wave computes for keys [begin, end) and only carries for the others. */
+template <class C>
+DEV void
+attn_tiles(attn_args_in &a, const attn_work &work, attn_wave<C> &w, int begin, int end)
+{
+	SHARED static u4 lds[C::LDS / 16];
+	int tiles = (work.key_end - work.key + C::TILE - 1) / C::TILE, first = tiles + 1, last = tiles + 1;
+	attn_loader<C> loader;
+	attn_walk<C> walk = {w, loader, (LOCAL char *)lds, 0, work.key, {}, {}};
+
+	if (begin < end) {
+		first = (begin - work.key) / C::TILE;
+		last = (end - work.key + C::TILE - 1) / C::TILE;
+	}
+	loader.init(a, work);
+	loader.load_k();
+	loader.store_k(walk.k_tile(0));
+	barrier();
+	while (walk.turn < first) {
+		walk.load();
+		walk.store();
+	}
+	if (first > tiles)
+		return;
+	walk.load();
+	walk.first();
+	walk.store();
+	while (walk.turn < last) {
+		walk.load();
+		walk.middle();
+		walk.store();
+	}
+	walk.load();
+	walk.last();
+	walk.store();
+	while (walk.turn <= tiles) {
+		walk.load();
+		walk.store();
+	}
+}
+
+/* Where a wave's rows and their results are. */
+template <class C> struct attn_result {
+	typedef typename C::T T;
+	attn_args_in &a;
+	const attn_work &work;
+
+	template <class E>
+	DEV_MEMBER void
+	store(char *row, const attn_wave<C> &w, float factor) const
+	{
+#pragma unroll
+		for (int d = 0; d < C::DV / 32; d++)
+#pragma unroll
+			for (int i = 0; i < 16; i += 4) {
+				int column = d * 32 + i * 2 + (thread_id() >> 5 & 1) * 4;
+				f4 x = f4{w.o[d][i], w.o[d][i + 1], w.o[d][i + 2], w.o[d][i + 3]} * factor;
+				E y[4] = {rounded<E>::from(x.x), rounded<E>::from(x.y), rounded<E>::from(x.z),
+					  rounded<E>::from(x.w)};
+
+				if (column < a.dim_v)
+					__builtin_memcpy(__builtin_assume_aligned((E *)row + column, sizeof y), y,
+							 sizeof y);
+			}
+	}
+
+	DEV_MEMBER char *
+	place(int token, int head) const
+	{
+		if (a.partial)
+			return (char *)(a.partial + ((int64_t)work.split * a.rows + index(token, head)) * a.dim_v);
+		return work.out + (token * a.out_stride.seq + head * a.out_stride.head) * C::SIZE;
+	}
+
+	/* The row's number. */
+	DEV_MEMBER int64_t
+	index(int token, int head) const
+	{
+		return work.row + token + head * a.lse_head;
+	}
+};
+
+/* A lane's row: the wave's rows are 32 neighbours. Lanes past the last row take the last, and store nothing. */
+struct attn_row {
+	int first, row, token, head;
+	bool there;
+
+	DEV_MEMBER void
+	init(attn_args_in &a, const attn_work &work)
+	{
+		first = work.first_row + uniform(thread_id() / WAVE) * ATTN_WAVE_ROWS;
+		row = first + (thread_id() & 31);
+		there = row < work.rows;
+		row = there ? row : work.rows - 1;
+		token = a.pack == 1 ? row : row / a.pack;
+		head = row - token * a.pack;
+	}
+};
+
+template <class C>
+DEV bool
+attn_compute(attn_wave<C> &w)
+{
+	attn_args_in &a = attn_args_get();
+	int begin, count, last, wave_begin, wave_end;
+	attn_work work;
+	attn_row row;
+
+	if (!attn_work_get<typename C::T>(a, C::ROWS, C::TILE, work))
+		return false;
+	w.init(a);
+	row.init(a, work);
+	visible(a, work, row.token, &w.begin, &w.count);
+
+	/* The wave's first and last row tell which keys any and all of its rows see. */
+	last = row.first + ATTN_WAVE_ROWS < work.rows ? row.first + ATTN_WAVE_ROWS - 1 : work.rows - 1;
+	visible(a, work, uniform(last / a.pack), &begin, &count);
+	w.all_begin = begin;
+	wave_end = begin + count < work.key_end ? begin + count : work.key_end;
+	visible(a, work, uniform(row.first / a.pack), &begin, &count);
+	w.all_end = begin + count < work.key_end ? begin + count : work.key_end;
+	wave_begin = begin > work.key ? begin : work.key;
+	if (row.first >= work.rows)
+		wave_end = wave_begin;
+	w.load_q(a, work.q + (row.token * a.q_stride.seq + row.head * a.q_stride.head) * C::SIZE);
+	attn_tiles<C>(a, work, w, wave_begin, wave_end);
+	return true;
+}
+
+/* The wave's results to memory. Tells which rows have a result that is not finite though their sum is. */
+template <class C>
+DEV uint32_t
+attn_store(const attn_wave<C> &w, const attn_result<C> &result, const attn_row &row, float sum, float factor)
+{
+	char *place = result.place(row.token, row.head);
+	uint32_t largest = 0;
+	uint64_t odd;
+
+#pragma unroll
+	for (int d = 0; d < C::DV / 32; d++)
+#pragma unroll
+		for (int i = 0; i < 16; i++) {
+			uint32_t x = BITS(w.o[d][i]) & 0x7fffffffu;
+
+			largest = x > largest ? x : largest;
+		}
+	if (row.there) {
+		if (result.a.partial)
+			result.template store<float>(place, w, factor);
+		else
+			result.template store<typename C::T>(place, w, factor);
+	}
+	odd = ballot(largest >= 0x7f800000u && row.there && bits_finite(BITS(sum)));
+	return (uint32_t)(odd | odd >> 32);
+}
+
+/* Rows whose result is not finite though their sum is: perhaps only because of keys they do not see. */
+template <class C>
+DEV void
+attn_repair_rows(const attn_wave<C> &w, uint32_t rows, uint32_t factor)
+{
+	attn_args_in &a = attn_args_get();
+	attn_work work;
+	attn_row mine;
+
+	attn_work_get<typename C::T>(a, C::ROWS, C::TILE, work);
+	mine.init(a, work);
+	attn_result<C> result = {a, work};
+	for (; rows; rows &= rows - 1) {
+		int lane = __builtin_ctz(rows), row = mine.first + lane, token = uniform(row / a.pack);
+		int head = row - token * a.pack, begin, count;
+		attn_repair_row fix;
+
+		visible(a, work, token, &begin, &count);
+		fix.q = work.q + (token * a.q_stride.seq + head * a.q_stride.head) * C::SIZE;
+		fix.out = result.place(token, head);
+		fix.key = begin > work.key ? begin : work.key;
+		fix.key_end = begin + count < work.key_end ? begin + count : work.key_end;
+		fix.maximum = lane_get(w.maximum, lane);
+		fix.factor = lane_get(FROM_BITS(factor), lane);
+		attn_repair<typename C::T>(a, work, fix);
+	}
+}
+
+/* Results to memory: of the row, or of the row's split. Returns the rows to repair; *factor: what outputs were multiplied by. */
+template <class C>
+DEV uint32_t
+attn_finish(const attn_wave<C> &w, uint32_t *factor)
+{
+	attn_args_in &a = attn_args_get();
+	bool first_half = (thread_id() & 32) == 0, empty;
+	float sum = w.sum.x + w.sum.y;
+	int begin, count;
+	attn_work work;
+	attn_row row;
+	int64_t index;
+
+	attn_work_get<typename C::T>(a, C::ROWS, C::TILE, work);
+	row.init(a, work);
+	attn_result<C> result = {a, work};
+	index = result.index(row.token, row.head);
+	visible(a, work, row.token, &begin, &count);
+
+	sum = (sum + lane_xor(sum, 32)) * (1 / mfma<typename C::T>::factor);
+	empty = bits_zero(BITS(sum));
+	if (a.partial) {
+		float *m = a.partial + (int64_t)a.splits * a.rows * a.dim_v + work.split * a.rows + index;
+		bool sees = begin < work.key_end && begin + count > work.key && count > 0;
+
+		*factor = BITS(1.0f);
+		if (row.there && first_half) {
+			m[0] = sees ? w.maximum : -INF;
+			m[(int64_t)a.splits * a.rows] = sum;
+		}
+	} else {
+		/* No probability at all: no key seen, or seen with scores of -Inf only. */
+		*factor = empty ? (count > 0 ? BITS_NAN : 0) : BITS(1 / sum);
+		if (a.lse && row.there && first_half)
+			((uint32_t *)a.lse)[index] = empty ? (count > 0 ? BITS_NAN : BITS_MINUS_INF)
+							   : BITS((w.maximum + log2_fast(sum)) * 0.69314718056f);
+	}
+	return attn_store<C>(w, result, row, sum, FROM_BITS(*factor));
+}
+
+#define ATTN_KERNEL(name, T, dq, dv, waves, blocks, steps, buffers, per_simd)                                          \
+	KERNEL BOUNDS(waves *WAVE, per_simd) void name(attn_args a)                                                    \
+	{                                                                                                              \
+		attn_wave<attn_config<T, dq, dv, waves, blocks, steps, buffers>> w;                                    \
+                                                                                                                       \
+		(void)a;                                                                                               \
+		if (attn_compute(w)) {                                                                                 \
+			uint32_t factor, rows = attn_finish(w, &factor);                                               \
+                                                                                                                       \
+			if (rows)                                                                                      \
+				attn_repair_rows(w, rows, factor);                                                     \
+		}                                                                                                      \
+	}
+
+#endif
