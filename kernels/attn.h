@@ -5,7 +5,7 @@
  * attn_fwd_<dtype>_d<padded dim> (instances below), fused attention:
  *   block  (64 * waves, 1, 1); SHARED memory is static
  *   grid   x = batch * heads_k
- *          y = heads_q / heads_k / pack * splits
+ *          y = groups * splits, groups = heads_q / heads_k / pack
  *          z = ceil(longest seqlen_q * pack / (32 * waves)); tiles past a sequence's end leave at once
  *   `pack` query heads that share a key/value head are handled as rows of one tile (row = token * pack + head), which
  *   pays when there are few tokens; it divides heads_q / heads_k.
@@ -66,12 +66,12 @@ struct attn_args {
 	int64_t lse_batch, lse_head; /* strides of lse; a token's is 1 */
 	int64_t rows;		     /* of the workspace */
 	int32_t heads_q, heads_k, pack, splits;
+	int32_t groups; /* heads_q / heads_k / pack */
 	int32_t dim, dim_v;
 	int32_t seqlen_q, seqlen_k; /* dense */
 	int32_t left, right;	    /* window around the diagonal; -1: no limit */
 	uint32_t flags;
-	float scale;	 /* positive: abs(softmax scale) * log2(e) */
-	float inv_scale; /* 1 / scale */
+	float scale; /* positive: abs(softmax scale) * log2(e) */
 	int32_t batch;
 	int32_t tiles; /* grid z */
 };

@@ -59,7 +59,7 @@ template <class C> struct attn_loader {
 	typedef typename C::T T;
 	const char *k, *v;
 	uint32_t k_stride, v_stride; /* bytes */
-	int k_left, v_left;	     /* keys from k, v on */
+	int left;		     /* keys from v on; k is a tile ahead */
 	uint32_t k_from[C::K_EACH], v_from[C::V_EACH];
 	int k_to[C::K_EACH], v_to[C::V_EACH];
 	u4 k_reg[C::K_EACH];
@@ -72,8 +72,7 @@ template <class C> struct attn_loader {
 		v_stride = (uint32_t)a.v_stride.seq * C::SIZE;
 		k = w.k + (int64_t)w.key * k_stride;
 		v = w.v + (int64_t)w.key * v_stride;
-		k_left = w.key_end - w.key;
-		v_left = k_left;
+		left = w.key_end - w.key;
 #pragma unroll
 		for (int i = 0; i < C::K_EACH; i++) {
 			int u = thread_id() + i * C::THREADS;
@@ -97,30 +96,43 @@ template <class C> struct attn_loader {
 		}
 	}
 
+	/* The tile of K that has `keys` keys left. */
 	DEV_MEMBER void
-	load_k()
+	load_k(int keys)
 	{
-		window w = window_make(k, (uint32_t)(k_left < C::TILE ? k_left : C::TILE) * k_stride);
+		window w = window_make(k, (uint32_t)(keys < C::TILE ? keys : C::TILE) * k_stride);
 
 #pragma unroll
 		for (int i = 0; i < C::K_EACH; i++)
 			k_reg[i] = window_word<16>::load(w, k_from[i]);
 		k += (uint64_t)C::TILE * k_stride;
-		k_left = k_left < C::TILE ? 0 : k_left - C::TILE;
 	}
 
 	DEV_MEMBER void
 	load_v()
 	{
-		window w = window_make(v, (uint32_t)(v_left < C::TILE ? v_left : C::TILE) * v_stride);
+		window w = window_make(v, (uint32_t)(left < C::TILE ? left : C::TILE) * v_stride);
 
 #pragma unroll
-		for (int i = 0; i < C::V_EACH; i++)
+		for (int i = 0; i < C::V_EACH; i++) {
+			uint32_t at = v_from[i];
+
+			/* Three additions each time rather than three registers all the time. */
+			__asm__ volatile("" : "+v"(at));
 #pragma unroll
 			for (int r = 0; r < 4; r++)
-				v_reg[i][r] = window_word<4 * C::SIZE>::load(w, v_from[i] + (uint32_t)r * v_stride);
+				v_reg[i][r] = window_word<4 * C::SIZE>::load(w, at + (uint32_t)r * v_stride);
+		}
 		v += (uint64_t)C::TILE * v_stride;
-		v_left = v_left < C::TILE ? 0 : v_left - C::TILE;
+	}
+
+	/* The next tile of V, and the one after it of K. */
+	DEV_MEMBER void
+	load()
+	{
+		load_k(left > C::TILE ? left - C::TILE : 0);
+		load_v();
+		left -= C::TILE;
 	}
 
 	DEV_MEMBER void
@@ -144,6 +156,7 @@ template <class C> struct attn_loader {
 	DEV_MEMBER static void
 	transpose(LOCAL char *to, const u2 (&r)[4], int at)
 	{
+		__asm__ volatile("" : "+v"(at));
 #pragma unroll
 		for (int j = 0; j < 4; j++) {
 			uint32_t halves = j & 1 ? 0x07060302 : 0x05040100;
@@ -157,6 +170,7 @@ template <class C> struct attn_loader {
 	DEV_MEMBER static void
 	transpose(LOCAL char *to, const u4 (&r)[4], int at)
 	{
+		__asm__ volatile("" : "+v"(at));
 #pragma unroll
 		for (int j = 0; j < 4; j++)
 			*(LOCAL u4 *)(to + (at ^ j << 4)) = u4{r[0][j], r[1][j], r[2][j], r[3][j]};
@@ -177,12 +191,11 @@ template <class C> struct attn_wave {
 	u4 q[C::Q_PAIRS];
 	f16 o[C::DV / 32];
 	f2 sum;
-	float scale, inv_scale;
-	float maximum;	 /* times scale; what exponents are taken against */
-	float offset;	 /* M::bias - maximum */
-	float threshold; /* a score above it moves the maximum */
+	float scale;
+	float offset;	  /* M::bias - maximum, of scores times scale */
 	int begin, count; /* keys that the lane's row sees */
-	int all_begin, all_end; /* keys that all rows of the wave see: no mask needed */
+	int all_begin;	  /* a step that begins at one of these keys, all_begin and all_count - 1 more, needs no mask: */
+	uint32_t all_count; /* all rows of the wave see all its keys */
 	int k_at[2], v_at;	/* where a lane reads in a tile */
 
 	DEV_MEMBER void
@@ -191,10 +204,7 @@ template <class C> struct attn_wave {
 		int half = thread_id() >> 5 & 1, l = thread_id() & 31;
 
 		scale = a.scale;
-		inv_scale = a.inv_scale;
-		maximum = ATTN_NO_MAXIMUM;
-		offset = M::bias - ATTN_NO_MAXIMUM;
-		threshold = -INF;
+		offset = -ATTN_NO_MAXIMUM;
 		sum = f2{0, 0};
 #pragma unroll
 		for (int b = 0; b < C::DV / 32; b++)
@@ -220,6 +230,19 @@ template <class C> struct attn_wave {
 		}
 	}
 
+	/* A lane's operands: of 32 keys and a pair of chunks; of a pair of chunks of keys and 32 dims. */
+	DEV_MEMBER u4
+	read_k(const LOCAL char *k, int step, int c, int b)
+	{
+		return *(const LOCAL u4 *)(k + k_at[c & 1] + c * 2 * C::TILE * 16 + (step * C::BLOCKS + b) * 512);
+	}
+
+	DEV_MEMBER u4
+	read_v(const LOCAL char *v, int step, int b, int i, int d)
+	{
+		return *(const LOCAL u4 *)(v + v_at + ((step * C::BLOCKS + b) * C::P_PAIRS + i) * 2 * C::DV * 16 + d * 512);
+	}
+
 	/* S = K Q^T for the step'th step of the K tile. */
 	DEV_MEMBER void
 	scores(const LOCAL char *k, int step, attn_scores<C> &to)
@@ -230,12 +253,8 @@ template <class C> struct attn_wave {
 #pragma unroll
 		for (int c = 0; c < C::Q_PAIRS; c++)
 #pragma unroll
-			for (int b = 0; b < C::BLOCKS; b++) {
-				u4 x = *(const LOCAL u4 *)(k + k_at[c & 1] + c * 2 * C::TILE * 16 +
-							   (step * C::BLOCKS + b) * 512);
-
-				to.s[b] = M::add(x, q[c], to.s[b]);
-			}
+			for (int b = 0; b < C::BLOCKS; b++)
+				to.s[b] = mfma_add<T>(read_k(k, step, c, b), q[c], to.s[b]);
 	}
 
 	/* O^T += V^T P^T. */
@@ -247,43 +266,56 @@ template <class C> struct attn_wave {
 #pragma unroll
 			for (int i = 0; i < C::P_PAIRS; i++)
 #pragma unroll
-				for (int d = 0; d < C::DV / 32; d++) {
-					u4 x = *(const LOCAL u4 *)(v + v_at +
-								   ((step * C::BLOCKS + b) * C::P_PAIRS + i) * 2 *
-									   C::DV * 16 +
-								   d * 512);
-
-					o[d] = M::add(x, p.p[b][i], o[d]);
-				}
+				for (int d = 0; d < C::DV / 32; d++)
+					o[d] = mfma_add<T>(read_v(v, step, b, i, d), p.p[b][i], o[d]);
 	}
 
+	/* Exponents of scores 2i and 2i + 1 of a lane, counted through its blocks. */
 	DEV_MEMBER f2
-	exponential(f2 x)
+	exponent(const attn_scores<C> &from, int i)
 	{
-		f2 e;
+		return __builtin_elementwise_fma(f2{from.s[i >> 3][2 * i & 15], from.s[i >> 3][(2 * i & 15) + 1]},
+						 f2{scale, scale}, f2{offset, offset});
+	}
 
-		x = __builtin_elementwise_fma(x, f2{scale, scale}, f2{offset, offset});
-		e = f2{exp2_fast(x.x), exp2_fast(x.y)};
+	/* Their exponentials to the sum and, packed, to the probabilities. */
+	DEV_MEMBER void
+	finish(f2 e, int i, attn_probabilities<C> &to)
+	{
+		int b = i >> 3;
+
+		i &= 7;
 		sum += e;
-		return e;
+		if constexpr (C::SIZE == 2) {
+			to.p[b][i >> 2][i & 3] = M::pack(e.x, e.y);
+		} else {
+			to.p[b][i >> 1][2 * i & 3] = BITS(e.x);
+			to.p[b][i >> 1][(2 * i & 3) + 1] = BITS(e.y);
+		}
 	}
 
 	DEV_MEMBER void
 	softmax(const attn_scores<C> &from, attn_probabilities<C> &to)
 	{
 #pragma unroll
+		for (int i = 0; i < C::BLOCKS * 8; i++) {
+			f2 x = exponent(from, i);
+
+			finish(f2{exp2_fast(x.x), exp2_fast(x.y)}, i, to);
+		}
+	}
+
+	/* Keeps the compiler from moving the softmax behind the branches that end a step, away from the matrix work. */
+	DEV_MEMBER void
+	keep(attn_probabilities<C> &p, float &top)
+	{
+		__asm__ volatile("" : "+v"(top));
+#pragma unroll
 		for (int b = 0; b < C::BLOCKS; b++)
 #pragma unroll
-			for (int i = 0; i < 16; i += 2) {
-				f2 e = exponential(f2{from.s[b][i], from.s[b][i + 1]});
-
-				if constexpr (C::SIZE == 2) {
-					to.p[b][i >> 3][i >> 1 & 3] = M::pack(e.x, e.y);
-				} else {
-					to.p[b][i >> 2][i & 3] = BITS(e.x);
-					to.p[b][i >> 2][(i & 3) + 1] = BITS(e.y);
-				}
-			}
+			for (int i = 0; i < C::P_PAIRS; i++)
+				__asm__ volatile("" : "+v"(p.p[b][i]));
+		__asm__ volatile("" : "+v"(sum));
 	}
 
 	DEV_MEMBER static float
@@ -303,7 +335,7 @@ template <class C> struct attn_wave {
 	DEV_MEMBER void
 	mask(attn_scores<C> &s, int key)
 	{
-		int from = key + (thread_id() >> 5 & 1) * 4 - begin;
+		int from = key + (thread_id_here() >> 5 & 1) * 4 - begin;
 
 #pragma unroll
 		for (int b = 0; b < C::BLOCKS; b++)
@@ -319,14 +351,12 @@ template <class C> struct attn_wave {
 	DEV_MEMBER void
 	rescale(float top, attn_probabilities<C> &p)
 	{
-		float m, alpha;
+		float alpha, to;
 
 		top = __builtin_fmaxf(top, lane_xor(top, 32)) * scale;
-		m = top > maximum ? top : maximum;
-		alpha = exp2_fast(maximum - m);
-		maximum = m;
-		offset = M::bias - m;
-		threshold = (m + ATTN_SLACK) * inv_scale;
+		to = M::bias - top < offset ? M::bias - top : offset;
+		alpha = exp2_fast(to - offset);
+		offset = to;
 		sum *= alpha;
 #pragma unroll
 		for (int d = 0; d < C::DV / 32; d++)
@@ -349,15 +379,36 @@ template <class C> struct attn_wave {
 				}
 	}
 
-	/* After scores: key is the first of s; p the probabilities that are not in o yet. */
+	/* What exponents are taken against. */
+	DEV_MEMBER float
+	maximum() const
+	{
+		return M::bias - offset;
+	}
+
+	DEV_MEMBER uint64_t
+	exceeds(float top) const
+	{
+		return ballot(__builtin_fmaf(top, scale, offset) > ATTN_SLACK);
+	}
+
+	/*
+	 * After scores: key is the first of s, top the largest; p the probabilities that are not in o yet. One branch, seldom
+	 * taken, because each one makes the compiler copy o.
+	 */
 	DEV_MEMBER void
 	bound(attn_scores<C> &s, float top, int key, attn_probabilities<C> &p)
 	{
-		if (key < all_begin || key + C::STEP > all_end) {
+		/* The upper half is all ones when key is one of the all_count keys from all_begin on. */
+		uint64_t inside = ((uint64_t)(uint32_t)(key - all_begin) - all_count) >> 32;
+
+		if (__builtin_expect((exceeds(top) | (uint32_t)~inside) == 0, true))
+			return;
+		if (!inside) {
 			mask(s, key);
 			top = largest(s);
 		}
-		if (ballot(top > threshold))
+		if (exceeds(top))
 			rescale(top, p);
 	}
 };

@@ -4,17 +4,7 @@
 #ifndef AITERD_KERNELS_ATTN_KERNEL_H
 #define AITERD_KERNELS_ATTN_KERNEL_H
 
-#include "attn_fwd.h"
-
-/*
- * The order of issue within a fused step, for the compiler's scheduler: after each matrix instruction about as much
- * vector work as hides behind it, LDS reads spread evenly and ahead of their use.
- */
-template <class C>
-DEV void
-attn_step_order()
-{
-}
+#include "attn_step.h"
 
 /*
  * A wave's walk over the tiles. In turn t of the workgroup K tile t and V tile t - 1 are in LDS, and the next of both are on
@@ -43,8 +33,7 @@ template <class C> struct attn_walk {
 	DEV_MEMBER void
 	load()
 	{
-		loader.load_k();
-		loader.load_v();
+		loader.load();
 	}
 
 	DEV_MEMBER void
@@ -74,32 +63,25 @@ template <class C> struct attn_walk {
 		}
 	}
 
-	/* Scores to s[to], softmax of the other, output += p[to], all at once. */
-	template <int to>
-	DEV_MEMBER void
-	step(const LOCAL char *k, const LOCAL char *v, int key)
-	{
-		float top;
-
-		w.scores(k, to, s[to]);
-		w.softmax(s[1 - to], p[1 - to]);
-		w.weigh(v, to, p[to]);
-		top = w.largest(s[to]);
-		attn_step_order<C>();
-		w.bound(s[to], top, key, p[1 - to]);
-	}
-
 	DEV_MEMBER void
 	middle()
 	{
 		const LOCAL char *k = k_tile(turn), *v = v_tile(turn - 1);
+		float top;
 
 		if constexpr (C::STEPS == 2) {
-			step<0>(k, v, first_key);
-			step<1>(k, v, first_key + C::STEP);
-		} else {
-			float top;
+			attn_ahead ahead;
+			attn_step<C, 0> odd = {w, k, v, s[0], s[1], p[1], p[0], ahead, {}, {}, 0};
+			attn_step<C, 1> even = {w, k, v, s[1], s[0], p[0], p[1], ahead, {}, {}, 0};
 
+			odd.read_ahead(w, k, v, ahead);
+			load();
+			top = odd.run();
+			w.bound(s[0], top, first_key, p[1]);
+			top = even.run();
+			w.bound(s[1], top, first_key + C::STEP, p[0]);
+		} else {
+			load();
 			w.scores(k, 0, s[1]);
 			w.softmax(s[0], p[0]);
 			w.weigh(v, 0, p[0]);
@@ -132,7 +114,7 @@ DEV void
 attn_tiles(attn_args_in &a, const attn_work &work, attn_wave<C> &w, int begin, int end)
 {
 	SHARED static u4 lds[C::LDS / 16];
-	int tiles = (work.key_end - work.key + C::TILE - 1) / C::TILE, first = tiles + 1, last = tiles + 1;
+	int tiles = (work.key_end - work.key + C::TILE - 1) / C::TILE, first = tiles, last = tiles;
 	attn_loader<C> loader;
 	attn_walk<C> walk = {w, loader, (LOCAL char *)lds, 0, work.key, {}, {}};
 
@@ -141,27 +123,29 @@ attn_tiles(attn_args_in &a, const attn_work &work, attn_wave<C> &w, int begin, i
 		last = (end - work.key + C::TILE - 1) / C::TILE;
 	}
 	loader.init(a, work);
-	loader.load_k();
+	loader.load_k(loader.left);
 	loader.store_k(walk.k_tile(0));
 	barrier();
 	while (walk.turn < first) {
 		walk.load();
 		walk.store();
 	}
-	if (first > tiles)
+	if (first == tiles)
 		return;
 	walk.load();
 	walk.first();
 	walk.store();
 	while (walk.turn < last) {
-		walk.load();
 		walk.middle();
 		walk.store();
 	}
-	walk.load();
+	/* Nothing is left to carry in the turn after the last tile. */
+	if (last < tiles)
+		walk.load();
 	walk.last();
-	walk.store();
-	while (walk.turn <= tiles) {
+	if (last < tiles)
+		walk.store();
+	while (walk.turn < tiles) {
 		walk.load();
 		walk.store();
 	}
@@ -230,7 +214,7 @@ DEV bool
 attn_compute(attn_wave<C> &w)
 {
 	attn_args_in &a = attn_args_get();
-	int begin, count, last, wave_begin, wave_end;
+	int begin, count, last, wave_begin, wave_end, all_end;
 	attn_work work;
 	attn_row row;
 
@@ -242,11 +226,12 @@ attn_compute(attn_wave<C> &w)
 
 	/* The wave's first and last row tell which keys any and all of its rows see. */
 	last = row.first + ATTN_WAVE_ROWS < work.rows ? row.first + ATTN_WAVE_ROWS - 1 : work.rows - 1;
-	visible(a, work, uniform(last / a.pack), &begin, &count);
+	visible(a, work, token_of(a, last), &begin, &count);
 	w.all_begin = begin;
 	wave_end = begin + count < work.key_end ? begin + count : work.key_end;
-	visible(a, work, uniform(row.first / a.pack), &begin, &count);
-	w.all_end = begin + count < work.key_end ? begin + count : work.key_end;
+	visible(a, work, token_of(a, row.first), &begin, &count);
+	all_end = begin + count < work.key_end ? begin + count : work.key_end;
+	w.all_count = all_end - C::STEP < w.all_begin ? 0 : (uint32_t)(all_end - C::STEP - w.all_begin + 1);
 	wave_begin = begin > work.key ? begin : work.key;
 	if (row.first >= work.rows)
 		wave_end = wave_begin;
@@ -295,7 +280,7 @@ attn_repair_rows(const attn_wave<C> &w, uint32_t rows, uint32_t factor)
 	mine.init(a, work);
 	attn_result<C> result = {a, work};
 	for (; rows; rows &= rows - 1) {
-		int lane = __builtin_ctz(rows), row = mine.first + lane, token = uniform(row / a.pack);
+		int lane = __builtin_ctz(rows), row = mine.first + lane, token = token_of(a, row);
 		int head = row - token * a.pack, begin, count;
 		attn_repair_row fix;
 
@@ -304,7 +289,7 @@ attn_repair_rows(const attn_wave<C> &w, uint32_t rows, uint32_t factor)
 		fix.out = result.place(token, head);
 		fix.key = begin > work.key ? begin : work.key;
 		fix.key_end = begin + count < work.key_end ? begin + count : work.key_end;
-		fix.maximum = lane_get(w.maximum, lane);
+		fix.maximum = lane_get(w.maximum(), lane);
 		fix.factor = lane_get(FROM_BITS(factor), lane);
 		attn_repair<typename C::T>(a, work, fix);
 	}
@@ -337,7 +322,7 @@ attn_finish(const attn_wave<C> &w, uint32_t *factor)
 
 		*factor = BITS(1.0f);
 		if (row.there && first_half) {
-			m[0] = sees ? w.maximum : -INF;
+			m[0] = sees ? w.maximum() : -INF;
 			m[(int64_t)a.splits * a.rows] = sum;
 		}
 	} else {
@@ -345,7 +330,7 @@ attn_finish(const attn_wave<C> &w, uint32_t *factor)
 		*factor = empty ? (count > 0 ? BITS_NAN : 0) : BITS(1 / sum);
 		if (a.lse && row.there && first_half)
 			((uint32_t *)a.lse)[index] = empty ? (count > 0 ? BITS_NAN : BITS_MINUS_INF)
-							   : BITS((w.maximum + log2_fast(sum)) * 0.69314718056f);
+							   : BITS((w.maximum() + log2_fast(sum)) * 0.69314718056f);
 	}
 	return attn_store<C>(w, result, row, sum, FROM_BITS(*factor));
 }

@@ -29,14 +29,14 @@ template <> struct mfma<bf16> {
 	static constexpr float factor = 1.0f + 0.7213f / 256;
 	static constexpr float bias = 0.0040593f;
 
-	/* acc += a b over one pair of chunks. */
+	/* acc += a b over part i, of INSTRUCTIONS, of a pair of chunks; i is a constant. */
 	DEV_MEMBER static f16
-	add(u4 a, u4 b, f16 acc)
+	part(int i, u4 a, u4 b, f16 acc)
 	{
 		s8 x = __builtin_bit_cast(s8, a), y = __builtin_bit_cast(s8, b);
 
-		acc = __builtin_amdgcn_mfma_f32_32x32x8bf16_1k(x.lo, y.lo, acc, 0, 0, 0);
-		return __builtin_amdgcn_mfma_f32_32x32x8bf16_1k(x.hi, y.hi, acc, 0, 0, 0);
+		return i == 0 ? __builtin_amdgcn_mfma_f32_32x32x8bf16_1k(x.lo, y.lo, acc, 0, 0, 0)
+			      : __builtin_amdgcn_mfma_f32_32x32x8bf16_1k(x.hi, y.hi, acc, 0, 0, 0);
 	}
 
 	DEV_MEMBER static uint32_t
@@ -58,12 +58,12 @@ template <> struct mfma<fp16> {
 	static constexpr float bias = 0.00050803f;
 
 	DEV_MEMBER static f16
-	add(u4 a, u4 b, f16 acc)
+	part(int i, u4 a, u4 b, f16 acc)
 	{
 		h8 x = __builtin_bit_cast(h8, a), y = __builtin_bit_cast(h8, b);
 
-		acc = __builtin_amdgcn_mfma_f32_32x32x8f16(x.lo, y.lo, acc, 0, 0, 0);
-		return __builtin_amdgcn_mfma_f32_32x32x8f16(x.hi, y.hi, acc, 0, 0, 0);
+		return i == 0 ? __builtin_amdgcn_mfma_f32_32x32x8f16(x.lo, y.lo, acc, 0, 0, 0)
+			      : __builtin_amdgcn_mfma_f32_32x32x8f16(x.hi, y.hi, acc, 0, 0, 0);
 	}
 
 	DEV_MEMBER static uint32_t
@@ -88,13 +88,21 @@ template <> struct mfma<float> {
 	static constexpr float bias = 0.0f;
 
 	DEV_MEMBER static f16
-	add(u4 a, u4 b, f16 acc)
+	part(int i, u4 a, u4 b, f16 acc)
 	{
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			acc = __builtin_amdgcn_mfma_f32_32x32x2f32(FROM_BITS(a[i]), FROM_BITS(b[i]), acc, 0, 0, 0);
-		return acc;
+		return __builtin_amdgcn_mfma_f32_32x32x2f32(FROM_BITS(a[i]), FROM_BITS(b[i]), acc, 0, 0, 0);
 	}
 };
+
+/* acc += a b over a pair of chunks. */
+template <class T>
+DEV f16
+mfma_add(u4 a, u4 b, f16 acc)
+{
+#pragma unroll
+	for (int i = 0; i < mfma<T>::INSTRUCTIONS; i++)
+		acc = mfma<T>::part(i, a, b, acc);
+	return acc;
+}
 
 #endif

@@ -51,6 +51,13 @@ visible(attn_args_in &a, const attn_work &w, int i, int *begin, int *count)
 	*count = hi - lo;
 }
 
+/* Of a row; both uniform. Most of the time there is nothing to divide by. */
+DEV int
+token_of(attn_args_in &a, int row)
+{
+	return a.pack == 1 ? row : uniform(row / a.pack);
+}
+
 /* From the place in the grid. False: nothing to do. `tile_rows` rows a workgroup, splits on multiples of `tile_keys`. */
 template <class T>
 DEV bool
@@ -58,11 +65,11 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 {
 	int x = (int)__builtin_amdgcn_workgroup_id_x(), y = (int)__builtin_amdgcn_workgroup_id_y();
 	int b = uniform(x / a.heads_k), head_k = x - b * a.heads_k;
-	int groups = uniform(a.heads_q / a.heads_k / a.pack);
+	int groups = a.groups;
 	int64_t q0 = 0, k0 = 0, head;
 	int last, begin, count, tiles;
 
-	w.split = uniform(y / groups);
+	w.split = a.splits == 1 ? 0 : uniform(y / groups);
 	head = (int64_t)head_k * (groups * a.pack) + (y - w.split * groups) * a.pack;
 	w.len_q = a.seqlen_q;
 	w.len_k = a.seqlen_k;
@@ -86,9 +93,9 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 		(b * a.out_stride.batch + q0 * a.out_stride.seq + head * a.out_stride.head) * (int)sizeof(T);
 	w.row = b * a.lse_batch + q0 + head * a.lse_head;
 
-	visible(a, w, uniform(w.first_row / a.pack), &w.key, &count);
+	visible(a, w, token_of(a, w.first_row), &w.key, &count);
 	last = w.first_row + tile_rows < w.rows ? w.first_row + tile_rows : w.rows;
-	visible(a, w, uniform((last - 1) / a.pack), &begin, &count);
+	visible(a, w, token_of(a, last - 1), &begin, &count);
 	w.key_end = begin + count < w.key ? w.key : begin + count;
 	if (a.splits > 1) {
 		int first = w.key;

@@ -61,6 +61,16 @@ bits_zero(uint32_t x)
 	return x << 1 == 0;
 }
 
+/* The same, but what is computed from it is computed here: for seldom taken branches in loops, to keep registers free. */
+DEV int
+thread_id_here()
+{
+	int id = thread_id();
+
+	__asm__ volatile("" : "+v"(id));
+	return id;
+}
+
 /* 2^x and log2(x), the hardware's: one unit in the last place. */
 DEV float
 exp2_fast(float x)
@@ -91,9 +101,7 @@ lane_get(float x, int lane)
 DEV float
 lane_xor(float x, int mask)
 {
-	int lane = (int)__builtin_amdgcn_mbcnt_hi(~0u, __builtin_amdgcn_mbcnt_lo(~0u, 0));
-
-	return FROM_BITS((uint32_t)__builtin_amdgcn_ds_bpermute((lane ^ mask) * 4, (int)BITS(x)));
+	return FROM_BITS(__builtin_amdgcn_ds_bpermute((thread_id_here() ^ mask) % WAVE * 4, (int)BITS(x)));
 }
 
 DEV uint64_t

@@ -23,6 +23,7 @@ struct launch {
 
 struct launch_plan {
 	int count; /* 0: nothing to do */
+	int named; /* the launch whose symbol names the whole to people: not the preparations */
 	struct launch launch[LAUNCH_MAX];
 	size_t workspace; /* bytes, aligned to 256; its address was one of the planner's inputs */
 };

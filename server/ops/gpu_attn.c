@@ -175,7 +175,6 @@ set_scale(struct attn_args *a, double scale)
 	/* A scale of 0 makes all scores 0 but Inf and NaN: so does a very small one. */
 	s = s < 0x1p-126 ? 0x1p-126 : s > 3.4e38 ? 3.4e38 : s;
 	a->scale = (float)s;
-	a->inv_scale = (float)(1 / s);
 	a->flags = scale < 0 ? ATTN_NEGATE : 0;
 }
 
@@ -231,6 +230,7 @@ plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 	a.heads_q = (int32_t)p->heads_q;
 	a.heads_k = (int32_t)p->heads_k;
 	a.pack = (int32_t)choose_pack(p, tile_rows);
+	a.groups = a.heads_q / a.heads_k / a.pack;
 	a.dim = (int32_t)dim;
 	a.dim_v = (int32_t)dim_v;
 	a.seqlen_q = (int32_t)p->seqlen_q;
@@ -245,8 +245,9 @@ plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 		a.partial = reserve(b, a.splits * rows * (dim_v + 2) * (int64_t)sizeof(float));
 
 	snprintf(symbol, sizeof symbol, "attn_fwd_%s_d%dx%d", b->kind->name, b->instance->dim, b->instance->dim_v);
+	b->plan->named = b->plan->count;
 	if (add(b, symbol,
-		(int64_t[3]){p->batch * p->heads_k, p->heads_q / p->heads_k / a.pack * a.splits, a.tiles},
+		(int64_t[3]){p->batch * p->heads_k, a.groups * a.splits, a.tiles},
 		b->instance->waves * 64, &a, sizeof a))
 		return -1;
 	if (a.splits > 1) {
