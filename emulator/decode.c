@@ -91,11 +91,11 @@ set_modifier(struct op *o, const char *t)
 	else if (begins(t, "neg_hi:"))
 		o->neg_hi = bit_list(v);
 	else if (begins(t, "cbsz:"))
-		o->cbsz = (u8)atoi(v);
+		o->cbsz = (u8)strtol(v, NULL, 10);
 	else if (begins(t, "abid:"))
-		o->abid = (u8)atoi(v);
+		o->abid = (u8)strtol(v, NULL, 10);
 	else if (begins(t, "blgp:"))
-		o->blgp = (u8)atoi(v);
+		o->blgp = (u8)strtol(v, NULL, 10);
 	else if (begins(t, "dst_sel:"))
 		o->dst_sel = sdwa_selector(v);
 	else if (begins(t, "src0_sel:"))

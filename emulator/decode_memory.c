@@ -94,7 +94,7 @@ dword_count(const char *s)
 {
 	if (strcmp(s, "dword") == 0)
 		return 1;
-	return begins(s, "dwordx") ? (u8)atoi(s + 6) : 0;
+	return begins(s, "dwordx") ? (u8)strtol(s + 6, NULL, 10) : 0;
 }
 
 struct short_name {
@@ -279,7 +279,7 @@ decode_lds_atomic(struct op *o, const char *s, struct operands *p)
 
 	if (strlen(s) >= sizeof name)
 		return -1;
-	strcpy(name, s);
+	memcpy(name, s, strlen(s) + 1);
 	rtn = strstr(name, "_rtn");
 	if (rtn != NULL)
 		memmove(rtn, rtn + 4, strlen(rtn + 4) + 1);
@@ -288,7 +288,7 @@ decode_lds_atomic(struct op *o, const char *s, struct operands *p)
 		return -1;
 	o->access = ACCESS_ATOMIC;
 	if (begins(name, "cmpst_b")) {
-		o->size = (u8)(atoi(name + 7) / 8);
+		o->size = (u8)(strtol(name + 7, NULL, 10) / 8);
 		if (take(p, &o->s[2]) != 0)
 			return -1;
 		return set_function(o, "lds_compare_store");

@@ -79,7 +79,7 @@ decode_register(const char *t, struct operand *p)
 		if (sscanf(t + len, "[%u:%u]", &first, &last) == 2)
 			;
 		else if (isdigit((unsigned char)t[len]))
-			first = last = (unsigned)atoi(t + len);
+			first = last = (unsigned)strtol(t + len, NULL, 10);
 		else
 			continue;
 		if (last < first || last > 255)

@@ -105,10 +105,11 @@ exponent(float x)
 	return e;
 }
 
+/* clang-format off */
 V_F16_2(v_add_f16, a + b)
 V_F16_2(v_sub_f16, a - b)
 V_F16_2(v_subrev_f16, b - a)
-V_F16_2(v_mul_f16, a *b)
+V_F16_2(v_mul_f16, a * b)
 V_F16_2(v_max_f16, max_f32(a, b))
 V_F16_2(v_min_f16, min_f32(a, b))
 V_F16_3(v_fma_f16, __builtin_fmaf(a, b, c))
@@ -129,6 +130,7 @@ V_F16_1(v_fract_f16, a - floorf(a))
 V_F16_1(v_sin_f16, sinf(6.2831853f * a))
 V_F16_1(v_cos_f16, cosf(6.2831853f * a))
 V_F16_1(v_frexp_mant_f16, mantissa(a))
+/* clang-format on */
 
 OP(v_fmac_f16)
 {
@@ -170,10 +172,11 @@ OP(v_pack_b32_f16)
 	put_32(w, o, R);
 }
 
+/* clang-format off */
 V_U16_2(v_add_u16, a + b)
 V_U16_2(v_sub_u16, a - b)
 V_U16_2(v_subrev_u16, b - a)
-V_U16_2(v_mul_lo_u16, a *b)
+V_U16_2(v_mul_lo_u16, a * b)
 V_U16_2(v_lshlrev_b16, b << (a & 15))
 V_U16_2(v_lshrrev_b16, b >> (a & 15))
 V_U16_2(v_ashrrev_i16, (i16)b >> (a & 15))
@@ -183,14 +186,15 @@ V_U16_2(v_max_i16, (i16)a > (i16)b ? a : b)
 V_U16_2(v_min_i16, (i16)a < (i16)b ? a : b)
 V_U16_2(v_add_i16, a + b)
 V_U16_2(v_sub_i16, a - b)
-V_U16_3(v_mad_u16, a *b + c)
-V_U16_3(v_mad_i16, a *b + c)
+V_U16_3(v_mad_u16, a * b + c)
+V_U16_3(v_mad_i16, a * b + c)
 V_U16_3(v_max3_u16, max_u32(max_u32(a, b), c))
 V_U16_3(v_min3_u16, min_u32(min_u32(a, b), c))
 V_U16_3(v_med3_u16, max_u32(min_u32(a, b), min_u32(max_u32(a, b), c)))
 V_U16_3(v_max3_i16, max_i16(max_i16(a, b), c))
 V_U16_3(v_min3_i16, min_i16(min_i16(a, b), c))
 V_U16_3(v_med3_i16, max_i16(min_i16(a, b), min_i16(max_i16(a, b), c)))
+/* clang-format on */
 
 OP(v_mad_u32_u16)
 {

@@ -97,20 +97,22 @@ exponent(float x)
 	return e;
 }
 
+/* clang-format off */
 V_F32_2(v_add_f32, a + b)
 V_F32_2(v_sub_f32, a - b)
 V_F32_2(v_subrev_f32, b - a)
-V_F32_2(v_mul_f32, a *b)
-V_F32_2(v_mul_legacy_f32, (a == 0 || b == 0) ? 0 : a *b)
+V_F32_2(v_mul_f32, a * b)
+V_F32_2(v_mul_legacy_f32, (a == 0 || b == 0) ? 0 : a * b)
 V_F32_2(v_max_f32, max_f32(a, b))
 V_F32_2(v_min_f32, min_f32(a, b))
 V_F32_3(v_fma_f32, __builtin_fmaf(a, b, c))
 V_F32_3(v_fmaak_f32, __builtin_fmaf(a, b, c))
 V_F32_3(v_fmamk_f32, __builtin_fmaf(a, b, c))
-V_F32_3(v_mad_f32, a *b + c)
+V_F32_3(v_mad_f32, a * b + c)
 V_F32_3(v_max3_f32, max_f32(max_f32(a, b), c))
 V_F32_3(v_min3_f32, min_f32(min_f32(a, b), c))
 V_F32_3(v_med3_f32, med3_f32(a, b, c))
+/* clang-format on */
 
 OP(v_fmac_f32)
 {
@@ -213,9 +215,11 @@ put_pair(struct wave *w, const struct op *o, float (*r)[LANES])
 		put_pair(w, o, R);                                                                                     \
 	}
 
-V_PK_F32(v_pk_mul_f32, 2, a *b)
+/* clang-format off */
+V_PK_F32(v_pk_mul_f32, 2, a * b)
 V_PK_F32(v_pk_add_f32, 2, a + b)
 V_PK_F32(v_pk_fma_f32, 3, __builtin_fmaf(a, b, c))
+/* clang-format on */
 
 /* op_sel alone says which registers are moved. */
 OP(v_pk_mov_b32)

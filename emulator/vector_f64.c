@@ -51,8 +51,9 @@ exponent(double x)
 	return e;
 }
 
+/* clang-format off */
 V_F64_2(v_add_f64, a + b)
-V_F64_2(v_mul_f64, a *b)
+V_F64_2(v_mul_f64, a * b)
 V_F64_2(v_max_f64, max_f64(a, b))
 V_F64_2(v_min_f64, min_f64(a, b))
 V_F64_1(v_rcp_f64, 1 / a)
@@ -64,6 +65,7 @@ V_F64_1(v_trunc_f64, trunc(a))
 V_F64_1(v_rndne_f64, nearbyint(a))
 V_F64_1(v_fract_f64, min_f64(a - floor(a), 0.99999999999999989))
 V_F64_1(v_frexp_mant_f64, mantissa(a))
+/* clang-format on */
 
 OP(v_fma_f64)
 {

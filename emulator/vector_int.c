@@ -51,12 +51,25 @@ signed_24(u32 x)
 	return SIGNED(x << 8) >> 8;
 }
 
+/* The low `bits` bits, none if 0. */
+static inline i32
+sign_extend(u32 x, u32 bits)
+{
+	return bits != 0 ? SIGNED(x << (32 - bits)) >> (32 - bits) : 0;
+}
+
 static inline u32
 clamp_i32(i64 x, int clamp)
 {
 	if (clamp)
 		x = x > INT32_MAX ? INT32_MAX : x < INT32_MIN ? INT32_MIN : x;
 	return (u32)x;
+}
+
+static inline u16
+clamp_i16(u32 x)
+{
+	return (u16)max_i32(min_i32(x, 32767), (u32)-32768);
 }
 
 static inline u32
@@ -156,20 +169,21 @@ V_U32_1(v_ffbl_b32, a ? (u32)__builtin_ctz(a) : ~0u)
 V_U32_1(v_ffbh_i32, (a == 0 || a == ~0u) ? ~0u : (u32)__builtin_clrsb(SIGNED(a)) + 1)
 
 /* Two and three; shifts have the count first. */
+/* clang-format off */
 V_U32_2(v_add_u32, o->clamp &&a + b < a ? ~0u : a + b)
 V_U32_2(v_sub_u32, o->clamp &&b > a ? 0 : a - b)
 V_U32_2(v_subrev_u32, o->clamp &&a > b ? 0 : b - a)
 V_U32_2(v_add_i32, clamp_i32((i64)SIGNED(a) + SIGNED(b), o->clamp))
 V_U32_2(v_sub_i32, clamp_i32((i64)SIGNED(a) - SIGNED(b), o->clamp))
-V_U32_2(v_and_b32, a &b)
+V_U32_2(v_and_b32, a & b)
 V_U32_2(v_or_b32, a | b)
 V_U32_2(v_xor_b32, a ^ b)
 V_U32_2(v_xnor_b32, ~(a ^ b))
 V_U32_2(v_lshlrev_b32, b << (a & 31))
 V_U32_2(v_lshrrev_b32, b >> (a & 31))
 V_U32_2(v_ashrrev_i32, SIGNED(b) >> (a & 31))
-V_U32_2(v_mul_lo_u32, a *b)
-V_U32_2(v_mul_hi_u32, (u64)a *b >> 32)
+V_U32_2(v_mul_lo_u32, a * b)
+V_U32_2(v_mul_hi_u32, (u64)a * b >> 32)
 V_U32_2(v_mul_hi_i32, (u32)((i64)SIGNED(a) * SIGNED(b) >> 32))
 V_U32_2(v_mul_u32_u24, (a & 0xffffff) * (b & 0xffffff))
 V_U32_2(v_mul_i32_i24, (u32)signed_24(a) * (u32)signed_24(b))
@@ -191,7 +205,7 @@ V_U32_3(v_lshl_or_b32, a << (b & 31) | c)
 V_U32_3(v_and_or_b32, (a & b) | c)
 V_U32_3(v_or3_b32, a | b | c)
 V_U32_3(v_bfe_u32, (a >> (b & 31)) & ((c & 31) ? (1u << (c & 31)) - 1 : 0))
-V_U32_3(v_bfe_i32, (c & 31) ? (u32)(SIGNED((u32)(SIGNED(a) >> (b & 31)) << (32 - (c & 31))) >> (32 - (c & 31))) : 0)
+V_U32_3(v_bfe_i32, (u32)sign_extend((u32)(SIGNED(a) >> (b & 31)), c & 31))
 V_U32_3(v_bfi_b32, (a & b) | (~a & c))
 V_U32_3(v_alignbit_b32, (u32)(((u64)a << 32 | b) >> (c & 31)))
 V_U32_3(v_alignbyte_b32, (u32)(((u64)a << 32 | b) >> 8 * (c & 3)))
@@ -206,9 +220,10 @@ V_U32_3(v_sad_u8, difference_bytes(a, b) + c)
 V_U32_3(v_sad_u16, difference(a & 0xffff, b & 0xffff) + difference(a >> 16, b >> 16) + c)
 V_U32_3(v_sad_hi_u8, (difference_bytes(a, b) << 16) + c)
 V_U32_2(v_cvt_pk_u16_u32, min_u32(a, 65535) | min_u32(b, 65535) << 16)
-V_U32_2(v_cvt_pk_i16_i32, (u16)(max_i32(min_i32(a, 32767), (u32)-32768)) | max_i32(min_i32(b, 32767), (u32)-32768) << 16)
+V_U32_2(v_cvt_pk_i16_i32, clamp_i16(a) | (u32)clamp_i16(b) << 16)
 V_U32_2(v_mbcnt_lo_u32_b32, (u32)__builtin_popcount(a &(i >= 32 ? ~0u : (1u << i) - 1)) + b)
 V_U32_2(v_mbcnt_hi_u32_b32, (u32)__builtin_popcount(a &(i < 32 ? 0 : (1u << (i - 32)) - 1)) + b)
+/* clang-format on */
 
 /* A byte of the eight in d, or a constant, as the selector says. */
 static inline u32

@@ -88,10 +88,12 @@ put_halves(struct wave *w, const struct op *o, float (*r)[LANES])
 		put_32(w, o, R);                                                                                       \
 	}
 
+/* clang-format off */
 V_PK_F16_2(v_pk_add_f16, a + b)
-V_PK_F16_2(v_pk_mul_f16, a *b)
+V_PK_F16_2(v_pk_mul_f16, a * b)
 V_PK_F16_2(v_pk_max_f16, max_f32(a, b))
 V_PK_F16_2(v_pk_min_f16, min_f32(a, b))
+/* clang-format on */
 
 OP(v_pk_fma_f16)
 {
@@ -105,11 +107,12 @@ OP(v_pk_fma_f16)
 	put_halves(w, o, R);
 }
 
+/* clang-format off */
 V_PK_U16_2(v_pk_add_u16, a + b)
 V_PK_U16_2(v_pk_sub_u16, a - b)
 V_PK_U16_2(v_pk_add_i16, a + b)
 V_PK_U16_2(v_pk_sub_i16, a - b)
-V_PK_U16_2(v_pk_mul_lo_u16, (u32)a *b)
+V_PK_U16_2(v_pk_mul_lo_u16, (u32)a * b)
 V_PK_U16_2(v_pk_lshlrev_b16, b << (a & 15))
 V_PK_U16_2(v_pk_lshrrev_b16, b >> (a & 15))
 V_PK_U16_2(v_pk_ashrrev_i16, (i16)b >> (a & 15))
@@ -117,6 +120,7 @@ V_PK_U16_2(v_pk_max_u16, a > b ? a : b)
 V_PK_U16_2(v_pk_min_u16, a < b ? a : b)
 V_PK_U16_2(v_pk_max_i16, (i16)a > (i16)b ? a : b)
 V_PK_U16_2(v_pk_min_i16, (i16)a < (i16)b ? a : b)
+/* clang-format on */
 
 OP(v_pk_mad_u16)
 {
