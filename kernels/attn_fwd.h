@@ -20,7 +20,7 @@
 #include "device.h"
 
 #define ATTN_NO_MAXIMUM -3.0e38f /* finite, so that a masked score, -Inf, less this is still -Inf */
-#define ATTN_SLACK 8.0f
+#define ATTN_SLACK_BITS 0x41000000u /* 8.0f */
 
 /* Numbers of an instance. A tile is STEPS * STEP keys. */
 template <class T_, int DQ_, int DV_, int WAVES_, int BLOCKS_, int STEPS_, int BUFFERS_> struct attn_config {
@@ -59,7 +59,7 @@ template <class C> struct attn_loader {
 	typedef typename C::T T;
 	const char *k, *v;
 	uint32_t k_stride, v_stride; /* bytes */
-	int left;		     /* keys from v on; k is a tile ahead */
+	int left, k_keys, v_keys;    /* keys from the last tile of K on; in it; in the last of V */
 	uint32_t k_from[C::K_EACH], v_from[C::V_EACH];
 	int k_to[C::K_EACH], v_to[C::V_EACH];
 	u4 k_reg[C::K_EACH];
@@ -73,6 +73,7 @@ template <class C> struct attn_loader {
 		k = w.k + (int64_t)w.key * k_stride;
 		v = w.v + (int64_t)w.key * v_stride;
 		left = w.key_end - w.key;
+		k_keys = left < C::TILE ? left : C::TILE;
 #pragma unroll
 		for (int i = 0; i < C::K_EACH; i++) {
 			int u = thread_id() + i * C::THREADS;
@@ -96,11 +97,10 @@ template <class C> struct attn_loader {
 		}
 	}
 
-	/* The tile of K that has `keys` keys left. */
 	DEV_MEMBER void
-	load_k(int keys)
+	load_k()
 	{
-		window w = window_make(k, (uint32_t)(keys < C::TILE ? keys : C::TILE) * k_stride);
+		window w = window_make(k, (uint32_t)k_keys * k_stride);
 
 #pragma unroll
 		for (int i = 0; i < C::K_EACH; i++)
@@ -111,7 +111,7 @@ template <class C> struct attn_loader {
 	DEV_MEMBER void
 	load_v()
 	{
-		window w = window_make(v, (uint32_t)(left < C::TILE ? left : C::TILE) * v_stride);
+		window w = window_make(v, (uint32_t)v_keys * v_stride);
 
 #pragma unroll
 		for (int i = 0; i < C::V_EACH; i++) {
@@ -126,13 +126,16 @@ template <class C> struct attn_loader {
 		v += (uint64_t)C::TILE * v_stride;
 	}
 
-	/* The next tile of V, and the one after it of K. */
+	/* The next tile of V, and the one after it of K. Where registers are short V only comes when it is needed. */
 	DEV_MEMBER void
 	load()
 	{
-		load_k(left > C::TILE ? left - C::TILE : 0);
-		load_v();
+		v_keys = k_keys;
 		left -= C::TILE;
+		k_keys = left > 0 ? (left < C::TILE ? left : C::TILE) : 0;
+		load_k();
+		if (C::BUFFERS == 2)
+			load_v();
 	}
 
 	DEV_MEMBER void
@@ -386,29 +389,31 @@ template <class C> struct attn_wave {
 		return M::bias - offset;
 	}
 
+	/* Lanes where `top` would give a probability of more than 2^limit, or limit is NaN. */
 	DEV_MEMBER uint64_t
-	exceeds(float top) const
+	exceeds(float top, uint32_t limit) const
 	{
-		return ballot(__builtin_fmaf(top, scale, offset) > ATTN_SLACK);
+		return __builtin_amdgcn_fcmpf(__builtin_fmaf(top, scale, offset), FROM_BITS(limit), 10 /* not <= */);
 	}
 
 	/*
-	 * After scores: key is the first of s, top the largest; p the probabilities that are not in o yet. One branch, seldom
-	 * taken, because each one makes the compiler copy o.
+	 * After scores of the step that begins `at` keys after all_begin: top is the largest; p the probabilities that are not in
+	 * o yet. One branch, seldom taken, because each one makes the compiler copy o.
 	 */
 	DEV_MEMBER void
-	bound(attn_scores<C> &s, float top, int key, attn_probabilities<C> &p)
+	bound(attn_scores<C> &s, float top, int at, attn_probabilities<C> &p)
 	{
-		/* The upper half is all ones when key is one of the all_count keys from all_begin on. */
-		uint64_t inside = ((uint64_t)(uint32_t)(key - all_begin) - all_count) >> 32;
+		uint32_t limit = (uint32_t)at < all_count ? ATTN_SLACK_BITS : BITS_NAN;
 
-		if (__builtin_expect((exceeds(top) | (uint32_t)~inside) == 0, true))
+		/* So that it is not compared twice. */
+		__asm__ volatile("" : "+s"(limit));
+		if (__builtin_expect(exceeds(top, limit) == 0, true))
 			return;
-		if (!inside) {
-			mask(s, key);
+		if (limit == BITS_NAN) {
+			mask(s, at + all_begin);
 			top = largest(s);
 		}
-		if (exceeds(top))
+		if (exceeds(top, ATTN_SLACK_BITS))
 			rescale(top, p);
 	}
 };

@@ -14,20 +14,25 @@ template <class C> struct attn_walk {
 	attn_wave<C> &w;
 	attn_loader<C> &loader;
 	LOCAL char *lds;
-	int turn, first_key;
+	int flip;     /* where the turn's K tile begins: 0 or K_BYTES */
+	int turn, at; /* at: first key of K tile `turn`, less the wave's all_begin */
 	attn_scores<C> s[2];
 	attn_probabilities<C> p[2];
 
+	/* The place of the turn's tile, and of the next one's. */
 	DEV_MEMBER LOCAL char *
-	k_tile(int t)
+	k_tile(bool next)
 	{
-		return lds + (C::BUFFERS == 2 ? (t & 1) * C::K_BYTES : 0);
+		return lds + (C::BUFFERS == 2 ? (next ? flip ^ C::K_BYTES : flip) : 0);
 	}
 
 	DEV_MEMBER LOCAL char *
-	v_tile(int t)
+	v_tile(bool next)
 	{
-		return lds + C::BUFFERS * C::K_BYTES + (C::BUFFERS == 2 ? (t & 1) * C::V_BYTES : 0);
+		int to = next ? flip ^ C::K_BYTES : flip;
+
+		to = C::V_BYTES == C::K_BYTES ? to : to ? (int)C::V_BYTES : 0;
+		return lds + C::BUFFERS * C::K_BYTES + (C::BUFFERS == 2 ? to : 0);
 	}
 
 	DEV_MEMBER void
@@ -39,34 +44,37 @@ template <class C> struct attn_walk {
 	DEV_MEMBER void
 	store()
 	{
-		if (C::BUFFERS == 1)
+		if (C::BUFFERS == 1) {
+			loader.load_v();
 			barrier();
-		loader.store_k(k_tile(turn + 1));
-		loader.store_v(v_tile(turn));
+		}
+		loader.store_k(k_tile(true));
+		loader.store_v(v_tile(true));
 		barrier();
 		turn++;
-		first_key += C::TILE;
+		flip ^= C::K_BYTES;
+		at += C::TILE;
 	}
 
 	DEV_MEMBER void
 	first()
 	{
-		const LOCAL char *k = k_tile(turn);
+		const LOCAL char *k = k_tile(false);
 
 		p[0] = p[1] = {};
 		w.scores(k, 0, s[0]);
-		w.bound(s[0], w.largest(s[0]), first_key, p[1]);
+		w.bound(s[0], w.largest(s[0]), at, p[1]);
 		if constexpr (C::STEPS == 2) {
 			w.softmax(s[0], p[0]);
 			w.scores(k, 1, s[1]);
-			w.bound(s[1], w.largest(s[1]), first_key + C::STEP, p[0]);
+			w.bound(s[1], w.largest(s[1]), at + C::STEP, p[0]);
 		}
 	}
 
 	DEV_MEMBER void
 	middle()
 	{
-		const LOCAL char *k = k_tile(turn), *v = v_tile(turn - 1);
+		const LOCAL char *k = k_tile(false), *v = v_tile(false);
 		float top;
 
 		if constexpr (C::STEPS == 2) {
@@ -77,9 +85,9 @@ template <class C> struct attn_walk {
 			odd.read_ahead(w, k, v, ahead);
 			load();
 			top = odd.run();
-			w.bound(s[0], top, first_key, p[1]);
+			w.bound(s[0], top, at, p[1]);
 			top = even.run();
-			w.bound(s[1], top, first_key + C::STEP, p[0]);
+			w.bound(s[1], top, at + C::STEP, p[0]);
 		} else {
 			load();
 			w.scores(k, 0, s[1]);
@@ -87,7 +95,7 @@ template <class C> struct attn_walk {
 			w.weigh(v, 0, p[0]);
 			top = w.largest(s[1]);
 			p[1] = {};
-			w.bound(s[1], top, first_key, p[1]);
+			w.bound(s[1], top, at, p[1]);
 			s[0] = s[1];
 		}
 	}
@@ -95,7 +103,7 @@ template <class C> struct attn_walk {
 	DEV_MEMBER void
 	last()
 	{
-		const LOCAL char *v = v_tile(turn - 1);
+		const LOCAL char *v = v_tile(false);
 
 		if constexpr (C::STEPS == 2) {
 			w.softmax(s[1], p[1]);
@@ -116,15 +124,15 @@ attn_tiles(attn_args_in &a, const attn_work &work, attn_wave<C> &w, int begin, i
 	SHARED static u4 lds[C::LDS / 16];
 	int tiles = (work.key_end - work.key + C::TILE - 1) / C::TILE, first = tiles, last = tiles;
 	attn_loader<C> loader;
-	attn_walk<C> walk = {w, loader, (LOCAL char *)lds, 0, work.key, {}, {}};
+	attn_walk<C> walk = {w, loader, (LOCAL char *)lds, 0, 0, work.key - w.all_begin, {}, {}};
 
 	if (begin < end) {
 		first = (begin - work.key) / C::TILE;
 		last = (end - work.key + C::TILE - 1) / C::TILE;
 	}
 	loader.init(a, work);
-	loader.load_k(loader.left);
-	loader.store_k(walk.k_tile(0));
+	loader.load_k();
+	loader.store_k(walk.k_tile(false));
 	barrier();
 	while (walk.turn < first) {
 		walk.load();
@@ -157,22 +165,24 @@ template <class C> struct attn_result {
 	attn_args_in &a;
 	const attn_work &work;
 
-	template <class E>
+	/* A lane's part of its row, 4 numbers at a time; `all`: the row is as long as the instance allows. */
+	template <class E, bool all>
 	DEV_MEMBER void
 	store(char *row, const attn_wave<C> &w, float factor) const
 	{
+		E *to = (E *)row + (thread_id() >> 5 & 1) * 4;
+
 #pragma unroll
 		for (int d = 0; d < C::DV / 32; d++)
 #pragma unroll
 			for (int i = 0; i < 16; i += 4) {
-				int column = d * 32 + i * 2 + (thread_id() >> 5 & 1) * 4;
 				f4 x = f4{w.o[d][i], w.o[d][i + 1], w.o[d][i + 2], w.o[d][i + 3]} * factor;
 				E y[4] = {rounded<E>::from(x.x), rounded<E>::from(x.y), rounded<E>::from(x.z),
 					  rounded<E>::from(x.w)};
+				int column = d * 32 + i * 2;
 
-				if (column < a.dim_v)
-					__builtin_memcpy(__builtin_assume_aligned((E *)row + column, sizeof y), y,
-							 sizeof y);
+				if (all || column + (thread_id() >> 5 & 1) * 4 < a.dim_v)
+					__builtin_memcpy(__builtin_assume_aligned(to + column, sizeof y), y, sizeof y);
 			}
 	}
 
@@ -259,9 +269,11 @@ attn_store(const attn_wave<C> &w, const attn_result<C> &result, const attn_row &
 		}
 	if (row.there) {
 		if (result.a.partial)
-			result.template store<float>(place, w, factor);
+			result.template store<float, false>(place, w, factor);
+		else if (result.a.dim_v == C::DV)
+			result.template store<typename C::T, true>(place, w, factor);
 		else
-			result.template store<typename C::T>(place, w, factor);
+			result.template store<typename C::T, false>(place, w, factor);
 	}
 	odd = ballot(largest >= 0x7f800000u && row.there && bits_finite(BITS(sum)));
 	return (uint32_t)(odd | odd >> 32);
@@ -272,18 +284,17 @@ template <class C>
 DEV void
 attn_repair_rows(const attn_wave<C> &w, uint32_t rows, uint32_t factor)
 {
-	attn_args_in &a = attn_args_get();
-	attn_work work;
-	attn_row mine;
-
-	attn_work_get<typename C::T>(a, C::ROWS, C::TILE, work);
-	mine.init(a, work);
-	attn_result<C> result = {a, work};
 	for (; rows; rows &= rows - 1) {
-		int lane = __builtin_ctz(rows), row = mine.first + lane, token = token_of(a, row);
-		int head = row - token * a.pack, begin, count;
+		attn_args_in &a = attn_args_get();
+		int lane = __builtin_ctz(rows), row, token, head, begin, count;
 		attn_repair_row fix;
+		attn_work work;
 
+		attn_work_get<typename C::T>(a, C::ROWS, C::TILE, work);
+		row = work.first_row + uniform(thread_id() / WAVE) * ATTN_WAVE_ROWS + lane;
+		token = token_of(a, row);
+		head = row - token * a.pack;
+		attn_result<C> result = {a, work};
 		visible(a, work, token, &begin, &count);
 		fix.q = work.q + (token * a.q_stride.seq + head * a.q_stride.head) * C::SIZE;
 		fix.out = result.place(token, head);

@@ -55,7 +55,7 @@ visible(attn_args_in &a, const attn_work &w, int i, int *begin, int *count)
 DEV int
 token_of(attn_args_in &a, int row)
 {
-	return a.pack == 1 ? row : uniform(row / a.pack);
+	return a.pack == 1 ? row : uniform((int)((uint32_t)row / (uint32_t)a.pack));
 }
 
 /* From the place in the grid. False: nothing to do. `tile_rows` rows a workgroup, splits on multiples of `tile_keys`. */
@@ -64,12 +64,12 @@ DEV bool
 attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 {
 	int x = (int)__builtin_amdgcn_workgroup_id_x(), y = (int)__builtin_amdgcn_workgroup_id_y();
-	int b = uniform(x / a.heads_k), head_k = x - b * a.heads_k;
+	int b = uniform((int)((uint32_t)x / (uint32_t)a.heads_k)), head_k = x - b * a.heads_k;
 	int groups = a.groups;
 	int64_t q0 = 0, k0 = 0, head;
 	int last, begin, count, tiles;
 
-	w.split = a.splits == 1 ? 0 : uniform(y / groups);
+	w.split = a.splits == 1 ? 0 : uniform((int)((uint32_t)y / (uint32_t)groups));
 	head = (int64_t)head_k * (groups * a.pack) + (y - w.split * groups) * a.pack;
 	w.len_q = a.seqlen_q;
 	w.len_k = a.seqlen_k;

@@ -181,14 +181,17 @@ template <> struct rounded<fp16> {
 		return (fp16)x;
 	}
 };
+/*
+ * A NaN keeps its upper half: the carry could only turn one with a mantissa of all ones into 0, and what the hardware makes, or
+ * takes over from a bf16 operand, is none such.
+ */
 template <> struct rounded<bf16> {
 	DEV_MEMBER static bf16
 	from(float x)
 	{
-		uint32_t b = BITS(x), up = b + 0x7fff + ((b >> 16) & 1);
-		bool nan = (b & 0x7fffffffu) > 0x7f800000u;
+		uint32_t b = BITS(x);
 
-		return bf16{(uint16_t)((nan ? b | 0x400000u : up) >> 16)};
+		return bf16{(uint16_t)((b + 0x7fff + (b >> 16 & 1)) >> 16)};
 	}
 };
 
