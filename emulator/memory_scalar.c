@@ -44,6 +44,7 @@ atomic(struct wave *w, const struct op *o, u8 *p)
 OP(scalar_memory)
 {
 	u32 soffset = o->sgpr_offset ? scalar_32(w, &o->s[1]) : 0;
+	u32 n = 4u * o->dwords;
 	u64 a;
 
 	if (o->buffer) {
@@ -51,11 +52,12 @@ OP(scalar_memory)
 		return;
 	}
 	a = (scalar_64(w, &o->s[0]) + (u64)(i64)o->imm + soffset) & ~(u64)3;
-	memory_check(w, a, 4u * o->dwords, -1);
+	/* Compilers widen aligned loads past the end of what is there, as they cannot cross into another page. */
+	memory_check(w, a, o->access == ACCESS_LOAD && a % n == 0 ? 4 : n, -1);
 	if (o->access == ACCESS_LOAD)
-		memcpy(&w->s[o->d.reg], (u8 *)a, 4 * o->dwords);
+		memcpy(&w->s[o->d.reg], (u8 *)a, n);
 	else if (o->access == ACCESS_STORE)
-		memcpy((u8 *)a, &w->s[o->d.reg], 4 * o->dwords);
+		memcpy((u8 *)a, &w->s[o->d.reg], n);
 	else
 		atomic(w, o, (u8 *)a);
 }
