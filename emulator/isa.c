@@ -8,6 +8,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef EMU_VARIANTS
+#include <cpuid.h>
+#endif
 
 extern const struct emu_isa emu_isa_base;
 #ifdef EMU_VARIANTS
@@ -25,6 +28,17 @@ by_name(const void *a, const void *b)
 	return strcmp(((const struct op_entry *)a)->name, ((const struct op_entry *)b)->name);
 }
 
+#ifdef EMU_VARIANTS
+/* clang 14's __builtin_cpu_supports does not know it. */
+static int
+has_f16c(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+#endif
+
 static const struct emu_isa *
 best(void)
 {
@@ -33,7 +47,7 @@ best(void)
 	int avx2, avx512;
 
 	__builtin_cpu_init();
-	avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+	avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 	avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 	if (wanted == NULL || *wanted == '\0')

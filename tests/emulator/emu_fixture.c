@@ -4,6 +4,8 @@
  */
 #include "emulator/emu_fixture.h"
 
+#include "emulator/emulator.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +76,15 @@ emu_fixture_kernel(hipModule_t m, const char *name)
 
 	cr_assert_eq(e, hipSuccess, "%s: %s", name, hipGetErrorName(e));
 	return f;
+}
+
+void
+emu_fixture_isa(const char *name)
+{
+	setenv("EMUHIP_ISA", name, 1);
+	emu_settings_read();
+	if (strcmp(emu_isa_name(), name) != 0)
+		cr_skip_test("this processor does not have %s", name);
 }
 
 void *

@@ -10,15 +10,18 @@
 #include <criterion/criterion.h>
 #include <stdint.h>
 
-#define HIP(call) \
-	do { \
-		hipError_t e_ = (call); \
-		cr_assert_eq(e_, hipSuccess, "%s: %s", #call, hipGetErrorName(e_)); \
+#define HIP(call)                                                                                                      \
+	do {                                                                                                           \
+		hipError_t e_ = (call);                                                                                \
+		cr_assert_eq(e_, hipSuccess, "%s: %s", #call, hipGetErrorName(e_));                                    \
 	} while (0)
 
 /* Compiles tests/emulator/<name>.hip, once for all tests, and loads it. */
 hipModule_t emu_fixture_module(const char *name);
 hipFunction_t emu_fixture_kernel(hipModule_t m, const char *name);
+
+/* Has the executor's variant used that is named; skips the test where the processor lacks it. Before anything else. */
+void emu_fixture_isa(const char *name);
 
 /* n bytes on the device, filled from src if it is not NULL. */
 void *emu_fixture_device(const void *src, size_t n);

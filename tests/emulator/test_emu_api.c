@@ -76,7 +76,8 @@ Test(emu_api, arguments)
 	void *params[] = {&all.out, &all.b, &all.v, &all.f, &all.h, &all.l};
 	void *missing[] = {&all.out, NULL};
 	size_t size = sizeof all;
-	void *extra[] = {HIP_LAUNCH_PARAM_BUFFER_POINTER, &all, HIP_LAUNCH_PARAM_BUFFER_SIZE, &size, HIP_LAUNCH_PARAM_END};
+	void *extra[] = {HIP_LAUNCH_PARAM_BUFFER_POINTER, &all, HIP_LAUNCH_PARAM_BUFFER_SIZE, &size,
+			 HIP_LAUNCH_PARAM_END};
 	char said[1000];
 	double out[9];
 
@@ -250,7 +251,8 @@ Test(emu_api, pool_statistics)
 	HIP(hipFreeAsync(a, s));
 	cr_assert_eq(pool_value(pool, hipMemPoolAttrUsedMemCurrent), 3 << 20);
 	cr_assert_eq(pool_value(pool, hipMemPoolAttrUsedMemHigh), 4 << 20);
-	cr_assert_eq(pool_value(pool, hipMemPoolAttrReservedMemCurrent), 4 << 20, "freed memory is kept until a synchronisation");
+	cr_assert_eq(pool_value(pool, hipMemPoolAttrReservedMemCurrent), 4 << 20,
+		     "freed memory is kept until a synchronisation");
 	HIP(hipStreamSynchronize(s));
 	cr_assert_eq(pool_value(pool, hipMemPoolAttrReservedMemCurrent), 3 << 20);
 	HIP(hipMemPoolSetAttribute(pool, hipMemPoolAttrUsedMemHigh, &zero));

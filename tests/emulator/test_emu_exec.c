@@ -31,12 +31,12 @@ bit_field(uint32_t a, uint32_t offset, uint32_t width, int is_signed)
 #define UINT(bits) UINT_##bits
 #define UINT_32 uint32_t
 #define UINT_64 uint64_t
-#define SOP(name, bits, expression, condition) \
-	static void expect_##name(const void *pa, const void *pb, void *pr, int *scc) \
-	{ \
-		UINT(bits) a = *(const UINT(bits) *)pa, b = *(const UINT(bits) *)pb, r = (UINT(bits))(expression); \
-		*scc = (condition); \
-		*(UINT(bits) *)pr = r; \
+#define SOP(name, bits, expression, condition)                                                                         \
+	static void expect_##name(const void *pa, const void *pb, void *pr, int *scc)                                  \
+	{                                                                                                              \
+		UINT(bits) a = *(const UINT(bits) *)pa, b = *(const UINT(bits) *)pb, r = (UINT(bits))(expression);     \
+		*scc = (condition);                                                                                    \
+		*(UINT(bits) *)pr = r;                                                                                 \
 	}
 #include "emulator/scalar_ops.def"
 #undef SOP
@@ -54,7 +54,8 @@ static const struct {
 Test(emu_exec, scalar)
 {
 	hipModule_t m = emu_fixture_module("kernels_exec");
-	static const uint64_t special[8] = {0, 1, 0xffffffffffffffff, 0x8000000080000000, 0x7fffffff7fffffff, 31, 0x00080004, 0x001f0010};
+	static const uint64_t special[8] = {0,	1,	    0xffffffffffffffff, 0x8000000080000000, 0x7fffffff7fffffff,
+					    31, 0x00080004, 0x001f0010};
 
 	for (size_t k = 0; k < sizeof scalar_ops / sizeof *scalar_ops; k++) {
 		size_t size = scalar_ops[k].size;
@@ -131,8 +132,8 @@ Test(emu_exec, branches_and_calls)
 				x += n;
 			n++;
 		}
-		cr_assert(out[2 * i] == x && out[2 * i + 1] == n, "lane %d: %u after %u steps, not %u after %u", i, out[2 * i],
-			  out[2 * i + 1], x, n);
+		cr_assert(out[2 * i] == x && out[2 * i + 1] == n, "lane %d: %u after %u steps, not %u after %u", i,
+			  out[2 * i], out[2 * i + 1], x, n);
 	}
 }
 

@@ -114,8 +114,10 @@ check(const struct shape *s, const uint32_t *a, const uint32_t *b, const uint32_
 			magnitude = fabs(sum);
 			for (int g = 0; g < groups; g++)
 				for (int j = 0; j < s->k; j++) {
-					int la = (block * groups + g) * s->m + row, lb = (block * groups + g) * s->m + column;
-					double p = element(s->a, a + la * s->words, j) * element(s->b, b + lb * s->words, j);
+					int la = (block * groups + g) * s->m + row,
+					    lb = (block * groups + g) * s->m + column;
+					double p = element(s->a, a + la * s->words, j) *
+						   element(s->b, b + lb * s->words, j);
 
 					sum += p;
 					magnitude += fabs(p);
@@ -127,9 +129,13 @@ check(const struct shape *s, const uint32_t *a, const uint32_t *b, const uint32_
 		}
 }
 
-Test(emu_matrix, shapes)
+static void
+all_shapes(const char *isa)
 {
-	hipModule_t m = emu_fixture_module("kernels_exec");
+	hipModule_t m;
+
+	emu_fixture_isa(isa);
+	m = emu_fixture_module("kernels_exec");
 
 	for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
 		const struct shape *s = &shapes[k];
@@ -149,4 +155,19 @@ Test(emu_matrix, shapes)
 		emu_fixture_read(d, dd, out_size);
 		check(s, a, b, c, d);
 	}
+}
+
+Test(emu_matrix, avx512)
+{
+	all_shapes("avx512");
+}
+
+Test(emu_matrix, avx2)
+{
+	all_shapes("avx2");
+}
+
+Test(emu_matrix, base)
+{
+	all_shapes("base");
 }

@@ -153,14 +153,14 @@ struct expected {
 	uint32_t u;
 };
 
-#define OP(name, n, from, to, expression, ulps) \
-	static void expect_##name(const uint64_t *in, struct expected *e) \
-	{ \
-		TYPE_##from a = VALUE_##from(in[0]), b = VALUE_##from(in[1]), c = VALUE_##from(in[2]); \
-		(void)a; \
-		(void)b; \
-		(void)c; \
-		STORE_##to(expression); \
+#define OP(name, n, from, to, expression, ulps)                                                                        \
+	static void expect_##name(const uint64_t *in, struct expected *e)                                              \
+	{                                                                                                              \
+		TYPE_##from a = VALUE_##from(in[0]), b = VALUE_##from(in[1]), c = VALUE_##from(in[2]);                 \
+		(void)a;                                                                                               \
+		(void)b;                                                                                               \
+		(void)c;                                                                                               \
+		STORE_##to(expression);                                                                                \
 	}
 #include "emulator/ops.def"
 #undef OP
@@ -209,7 +209,8 @@ random_value(enum type t)
 static uint64_t
 special_value(enum type t, unsigned k)
 {
-	static const uint32_t single[8] = {0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f7fffff};
+	static const uint32_t single[8] = {0,	       0x80000000, 0x3f800000, 0xbf800000,
+					   0x7f800000, 0xff800000, 0x7fc00000, 0x7f7fffff};
 	static const uint16_t half[8] = {0, 0x8000, 0x3c00, 0xbc00, 0x7c00, 0xfc00, 0x7e00, 0x7bff};
 	static const uint32_t integer[8] = {0, 1, 0xffffffff, 0x80000000, 0x7fffffff, 0xffff, 0x8000, 31};
 	uint64_t bits;
@@ -245,14 +246,18 @@ unit(enum type t, double x)
 static int
 agrees(enum type t, double got, double want, double ulps)
 {
-	double largest = t == f32 ? (double)FLT_MAX : t == f64 ? DBL_MAX : 65504, normal = t == f32 ? (double)FLT_MIN : 0;
+	double largest = t == f32   ? (double)FLT_MAX
+			 : t == f64 ? DBL_MAX
+				    : 65504,
+	       normal = t == f32 ? (double)FLT_MIN : 0;
 
 	if (isnan(want) || isnan(got))
 		return isnan(want) && isnan(got);
 	if (t == f32 && ulps == 0.5)
 		want = (double)(float)want;
 	if (isinf(want) || isinf(got))
-		return got == want || (isinf(got) && fabs(want) >= largest + unit(t, largest) / 2 && (got > 0) == (want > 0));
+		return got == want ||
+		       (isinf(got) && fabs(want) >= largest + unit(t, largest) / 2 && (got > 0) == (want > 0));
 	if (ulps > 0.5 && fabs(want) < normal) /* the approximations flush denormals */
 		return fabs(got) <= normal;
 	if (want == 0 || got == want)
@@ -271,12 +276,14 @@ check(size_t k, const uint64_t (*in)[3], uint64_t bits, int i)
 		double got = to_double(t, bits);
 
 		cr_assert(agrees(t, got, e.d, ops[k].ulps), "%s(%#llx, %#llx, %#llx) = %.17g, not %.17g", ops[k].name,
-			  (unsigned long long)in[i][0], (unsigned long long)in[i][1], (unsigned long long)in[i][2], got, e.d);
+			  (unsigned long long)in[i][0], (unsigned long long)in[i][1], (unsigned long long)in[i][2], got,
+			  e.d);
 	} else {
 		uint32_t got = (uint32_t)bits;
 
-		cr_assert_eq(got, e.u, "%s(%#llx, %#llx, %#llx) = %#x, not %#x", ops[k].name, (unsigned long long)in[i][0],
-			     (unsigned long long)in[i][1], (unsigned long long)in[i][2], got, e.u);
+		cr_assert_eq(got, e.u, "%s(%#llx, %#llx, %#llx) = %#x, not %#x", ops[k].name,
+			     (unsigned long long)in[i][0], (unsigned long long)in[i][1], (unsigned long long)in[i][2],
+			     got, e.u);
 	}
 }
 
@@ -293,7 +300,9 @@ run_one(hipModule_t m, size_t k)
 		for (unsigned s = 0; s < 3; s++) {
 			int special = (i & 1) && i < 128;
 
-			in[i][s] = special ? special_value(ops[k].from, s == 0 ? i / 2 : s == 1 ? i / 16 : i / 32 + 3)
+			in[i][s] = special ? special_value(ops[k].from, s == 0	 ? i / 2
+									: s == 1 ? i / 16
+										 : i / 32 + 3)
 					   : random_value(ops[k].from);
 		}
 	for (int s = 0; s < 3; s++) {
@@ -313,10 +322,29 @@ run_one(hipModule_t m, size_t k)
 	HIP(hipFree(out));
 }
 
-Test(emu_vector, one_result)
+static void
+one_result(const char *isa)
 {
-	hipModule_t m = emu_fixture_module("kernels_ops");
+	hipModule_t m;
+
+	emu_fixture_isa(isa);
+	m = emu_fixture_module("kernels_ops");
 
 	for (size_t k = 0; k < sizeof ops / sizeof *ops; k++)
 		run_one(m, k);
+}
+
+Test(emu_vector, avx512)
+{
+	one_result("avx512");
+}
+
+Test(emu_vector, avx2)
+{
+	one_result("avx2");
+}
+
+Test(emu_vector, base)
+{
+	one_result("base");
 }
