@@ -104,6 +104,16 @@ lane_xor(float x, int mask)
 	return FROM_BITS(__builtin_amdgcn_ds_bpermute((thread_id_here() ^ mask) % WAVE * 4, (int)BITS(x)));
 }
 
+DEV double
+lane_xor(double x, int mask)
+{
+	u2 w = __builtin_bit_cast(u2, x);
+	int at = (thread_id_here() ^ mask) % WAVE * 4;
+	u2 y = {(uint32_t)__builtin_amdgcn_ds_bpermute(at, (int)w.x), (uint32_t)__builtin_amdgcn_ds_bpermute(at, (int)w.y)};
+
+	return __builtin_bit_cast(double, y);
+}
+
 DEV uint64_t
 ballot(bool x)
 {
