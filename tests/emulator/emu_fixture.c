@@ -13,6 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define KEPT_MAX 4096
+
+static void *memory[KEPT_MAX];
+static hipModule_t modules[KEPT_MAX];
+static size_t nmemory, nmodules;
+
 static const char *
 compiler(void)
 {
@@ -65,6 +71,8 @@ emu_fixture_module(const char *name)
 	if (is_older(object, source) || is_older(object, ops))
 		compile(source, object, folder);
 	HIP(hipModuleLoad(&m, object));
+	cr_assert_lt(nmodules, KEPT_MAX);
+	modules[nmodules++] = m;
 	return m;
 }
 
@@ -87,12 +95,23 @@ emu_fixture_isa(const char *name)
 		cr_skip_test("this processor does not have %s", name);
 }
 
+void
+emu_fixture_end(void)
+{
+	while (nmemory > 0)
+		hipFree(memory[--nmemory]);
+	while (nmodules > 0)
+		hipModuleUnload(modules[--nmodules]);
+}
+
 void *
 emu_fixture_device(const void *src, size_t n)
 {
 	void *p;
 
 	HIP(hipMalloc(&p, n));
+	cr_assert_lt(nmemory, KEPT_MAX);
+	memory[nmemory++] = p;
 	if (src != NULL)
 		HIP(hipMemcpy(p, src, n, hipMemcpyHostToDevice));
 	return p;

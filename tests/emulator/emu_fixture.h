@@ -23,6 +23,9 @@ hipFunction_t emu_fixture_kernel(hipModule_t m, const char *name);
 /* Has the executor's variant used that is named; skips the test where the processor lacks it. Before anything else. */
 void emu_fixture_isa(const char *name);
 
+/* For TestSuite's .fini: gives back modules and device memory, so that what else is left is seen as a leak. */
+void emu_fixture_end(void);
+
 /* n bytes on the device, filled from src if it is not NULL. */
 void *emu_fixture_device(const void *src, size_t n);
 void emu_fixture_read(void *to, const void *device, size_t n);

@@ -60,6 +60,8 @@ check_arguments(const double *out)
 		cr_assert_eq(out[i], want[i], "argument %d is %g, not %g", i, out[i], want[i]);
 }
 
+TestSuite(emu_api, .fini = emu_fixture_end);
+
 Test(emu_api, arguments)
 {
 	hipModule_t m = emu_fixture_module("kernels_exec");
@@ -118,7 +120,6 @@ Test(emu_api, modules)
 	cr_expect_neq(hipModuleLoadData(&none, zeros), hipSuccess);
 	capture_end(said, sizeof said);
 	cr_assert_not_null(strstr(said, "not an AMDGPU ELF"), "%s", said);
-	HIP(hipModuleUnload(m));
 }
 
 /* A code object cut short, or with a byte changed, is refused or loads; it never makes the loader read elsewhere. */
@@ -132,7 +133,7 @@ Test(emu_api, damaged_modules)
 	FILE *f;
 	int fd;
 
-	HIP(hipModuleUnload(emu_fixture_module("kernels_exec")));
+	emu_fixture_module("kernels_exec");
 	if (build != NULL)
 		snprintf(object, sizeof object, "%s/tests/emulator/kernels_exec.co", build);
 	else

@@ -51,6 +51,8 @@ static const struct {
 #undef SOP
 };
 
+TestSuite(emu_exec, .fini = emu_fixture_end);
+
 Test(emu_exec, scalar)
 {
 	hipModule_t m = emu_fixture_module("kernels_exec");

@@ -157,6 +157,8 @@ all_shapes(const char *isa)
 	}
 }
 
+TestSuite(emu_matrix, .fini = emu_fixture_end);
+
 Test(emu_matrix, avx512)
 {
 	all_shapes("avx512");

@@ -317,9 +317,6 @@ run_one(hipModule_t m, size_t k)
 	emu_fixture_read(to == 8 ? (void *)wide : narrow, out, N * to);
 	for (int i = 0; i < N; i++)
 		check(k, (const uint64_t(*)[3])in, to == 8 ? wide[i] : narrow[i], i);
-	for (int s = 0; s < 3; s++)
-		HIP(hipFree(d[s]));
-	HIP(hipFree(out));
 }
 
 static void
@@ -333,6 +330,8 @@ one_result(const char *isa)
 	for (size_t k = 0; k < sizeof ops / sizeof *ops; k++)
 		run_one(m, k);
 }
+
+TestSuite(emu_vector, .fini = emu_fixture_end);
 
 Test(emu_vector, avx512)
 {
