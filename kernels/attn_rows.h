@@ -58,19 +58,13 @@ token_of(attn_args_in &a, int row)
 	return a.pack == 1 ? row : uniform((int)((uint32_t)row / (uint32_t)a.pack));
 }
 
-/* From the place in the grid. False: nothing to do. `tile_rows` rows a workgroup, splits on multiples of `tile_keys`. */
+/* Sequence b's lengths, and where query head `head` and key/value head `head_k` of it begin. */
 template <class T>
-DEV bool
-attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
+DEV void
+attn_sequence_get(attn_args_in &a, int b, int64_t head, int64_t head_k, attn_work &w)
 {
-	int x = (int)__builtin_amdgcn_workgroup_id_x(), y = (int)__builtin_amdgcn_workgroup_id_y();
-	int b = uniform((int)((uint32_t)x / (uint32_t)a.heads_k)), head_k = x - b * a.heads_k;
-	int groups = a.groups;
-	int64_t q0 = 0, k0 = 0, head;
-	int last, begin, count, tiles;
+	int64_t q0 = 0, k0 = 0;
 
-	w.split = a.splits == 1 ? 0 : uniform((int)((uint32_t)y / (uint32_t)groups));
-	head = (int64_t)head_k * (groups * a.pack) + (y - w.split * groups) * a.pack;
 	w.len_q = a.seqlen_q;
 	w.len_k = a.seqlen_k;
 	if (a.cu_q) {
@@ -79,11 +73,6 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 		w.len_q = uniform(a.cu_q[b + 1]) - (int)q0;
 		w.len_k = uniform(a.cu_k[b + 1]) - (int)k0;
 	}
-	w.rows = w.len_q * a.pack;
-	/* Last tile first: with a causal mask that is the longest. */
-	w.first_row = (a.tiles - 1 - (int)__builtin_amdgcn_workgroup_id_z()) * tile_rows;
-	if (w.first_row >= w.rows)
-		return false;
 	w.q = (const char *)a.q + (b * a.q_stride.batch + q0 * a.q_stride.seq + head * a.q_stride.head) * (int)sizeof(T);
 	w.k = (const char *)a.k +
 	      (b * a.k_stride.batch + k0 * a.k_stride.seq + head_k * a.k_stride.head) * (int)sizeof(T);
@@ -92,7 +81,24 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 	w.out = (char *)a.out +
 		(b * a.out_stride.batch + q0 * a.out_stride.seq + head * a.out_stride.head) * (int)sizeof(T);
 	w.row = b * a.lse_batch + q0 + head * a.lse_head;
+}
 
+/* From the place in the grid. False: nothing to do. `tile_rows` rows a workgroup, splits on multiples of `tile_keys`. */
+template <class T>
+DEV bool
+attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
+{
+	int x = (int)__builtin_amdgcn_workgroup_id_x(), y = (int)__builtin_amdgcn_workgroup_id_y();
+	int b = uniform((int)((uint32_t)x / (uint32_t)a.heads_k)), head_k = x - b * a.heads_k, groups = a.groups;
+	int last, begin, count, tiles;
+
+	w.split = a.splits == 1 ? 0 : uniform((int)((uint32_t)y / (uint32_t)groups));
+	attn_sequence_get<T>(a, b, (int64_t)head_k * (groups * a.pack) + (y - w.split * groups) * a.pack, head_k, w);
+	w.rows = w.len_q * a.pack;
+	/* Last tile first: with a causal mask that is the longest. */
+	w.first_row = (a.tiles - 1 - (int)__builtin_amdgcn_workgroup_id_z()) * tile_rows;
+	if (w.first_row >= w.rows)
+		return false;
 	visible(a, w, token_of(a, w.first_row), &w.key, &count);
 	last = w.first_row + tile_rows < w.rows ? w.first_row + tile_rows : w.rows;
 	visible(a, w, token_of(a, last - 1), &begin, &count);

@@ -1,6 +1,7 @@
 /*
  * gpu_attn.c: plans fused attention on a GPU: which instance, how query heads are packed, into how many splits the keys are
- * divided, what must be padded first. The kernels' side of the contract is kernels/attn.h. Called by GPU workers.
+ * divided, what must be padded first; and the unfused baseline. The kernels' side of the contract is kernels/attn.h and
+ * kernels/attn_naive.h. Called by GPU workers.
  */
 #include "ops/gpu_attn.h"
 
@@ -10,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../kernels/attn.h"
+#include "../kernels/attn_naive.h"
 
 #define SPLITS_MAX 64
 #define TILES_PER_SPLIT 2 /* at least; fewer and the combining costs more than the waiting */
@@ -65,7 +66,7 @@ reserve(struct planner *b, int64_t bytes)
 }
 
 static int
-add(struct planner *b, const char *symbol, const int64_t grid[3], int threads, const void *arg, size_t arg_len)
+add(struct planner *b, const char *object, const char *symbol, const int64_t grid[3], int threads, const void *arg, size_t arg_len)
 {
 	struct launch *l = &b->plan->launch[b->plan->count];
 
@@ -78,7 +79,7 @@ add(struct planner *b, const char *symbol, const int64_t grid[3], int threads, c
 			       symbol, grid[0], grid[1], grid[2], threads);
 	assert(b->plan->count < LAUNCH_MAX && arg_len <= sizeof l->arg);
 	memset(l, 0, sizeof *l);
-	l->object = b->kind->object;
+	l->object = object;
 	snprintf(l->symbol, sizeof l->symbol, "%s", symbol);
 	for (int i = 0; i < 3; i++)
 		l->grid[i] = (uint32_t)grid[i];
@@ -126,7 +127,7 @@ pad(struct planner *b, const void *from, void *to, int64_t rows, int64_t dim, in
 	a.dim = (int32_t)dim;
 	a.dim_to = (int32_t)dim_to;
 	snprintf(symbol, sizeof symbol, "attn_pad_%s", b->kind->name);
-	return add(b, symbol, (int64_t[3]){(rows * dim_to + 255) / 256, 1, 1}, 256, &a, sizeof a);
+	return add(b, b->kind->object, symbol, (int64_t[3]){(rows * dim_to + 255) / 256, 1, 1}, 256, &a, sizeof a);
 }
 
 /* A tensor whose rows are not on 16-byte boundaries goes through the workspace, with longer rows. */
@@ -195,67 +196,122 @@ check(const struct attn_problem *p, int64_t row_k, int64_t row_v, struct err *e)
 	return 0;
 }
 
+/* The kernels write rows of out on 16-byte boundaries. */
+static bool
+out_is_copied(const struct planner *b)
+{
+	return b->p->dim_v * b->size % 16 || (uintptr_t)b->p->out % 16;
+}
+
+/* What fused and unfused kernels have in common: tensors as they want them, through the workspace if need be. */
+static int
+prepare(struct planner *b, int64_t tokens_k, struct attn_args *a)
+{
+	const struct attn_problem *p = b->p;
+	int64_t dim = round_up(p->dim, 16 / b->size), dim_v = round_up(p->dim_v, 16 / b->size);
+
+	memset(a, 0, sizeof *a);
+	a->rows = p->cu_q ? p->lse_stride.head * p->heads_q : p->batch * p->heads_q * p->seqlen_q;
+	a->q = p->q;
+	a->k = p->k;
+	a->v = p->v;
+	a->out = p->out;
+	if (out_is_copied(b))
+		a->out = reserve(b, a->rows * dim_v * b->size);
+	a->lse = p->lse;
+	a->cu_q = p->cu_q;
+	a->cu_k = p->cu_k;
+	a->q_stride = strides(p->q_stride);
+	a->k_stride = strides(p->k_stride);
+	a->v_stride = strides(p->v_stride);
+	a->out_stride = stretch(strides(p->out_stride), p->dim_v, dim_v);
+	a->lse_batch = p->cu_q ? 0 : p->heads_q * p->seqlen_q;
+	a->lse_head = p->cu_q ? p->lse_stride.head : p->seqlen_q;
+	a->batch = (int32_t)p->batch;
+	a->heads_q = (int32_t)p->heads_q;
+	a->heads_k = (int32_t)p->heads_k;
+	a->dim = (int32_t)dim;
+	a->dim_v = (int32_t)dim_v;
+	a->seqlen_q = (int32_t)p->seqlen_q;
+	a->seqlen_k = (int32_t)p->seqlen_k;
+	a->left = (int32_t)p->left;
+	a->right = (int32_t)p->right;
+	if (pad_input(b, &a->q, &a->q_stride, a->rows, p->dim, dim) ||
+	    pad_input(b, &a->k, &a->k_stride, tokens_k * p->heads_k, p->dim, dim) ||
+	    pad_input(b, &a->v, &a->v_stride, tokens_k * p->heads_k, p->dim_v, dim_v))
+		return -1;
+	return check(p, a->k_stride.seq * b->size, a->v_stride.seq * b->size, b->e);
+}
+
+static int
+copy_out(struct planner *b, const struct attn_args *a)
+{
+	return out_is_copied(b) ? pad(b, a->out, b->p->out, a->rows, a->dim_v, b->p->dim_v) : 0;
+}
+
 static int
 plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 {
 	const struct attn_problem *p = b->p;
-	int64_t dim = round_up(p->dim, 16 / b->size), dim_v = round_up(p->dim_v, 16 / b->size), groups;
-	int64_t rows = p->cu_q ? p->lse_stride.head * p->heads_q : p->batch * p->heads_q * p->seqlen_q;
 	int64_t tile_rows = b->instance->waves * ATTN_WAVE_ROWS, tile_keys = 32 * b->instance->blocks * b->instance->steps;
-	bool copy_out = dim_v != p->dim_v || (uintptr_t)p->out % 16;
 	char symbol[LAUNCH_SYMBOL_MAX];
 	struct attn_args a;
 
-	memset(&a, 0, sizeof a);
-	a.q = p->q;
-	a.k = p->k;
-	a.v = p->v;
-	a.out = copy_out ? reserve(b, rows * dim_v * b->size) : p->out;
-	a.lse = p->lse;
-	a.cu_q = p->cu_q;
-	a.cu_k = p->cu_k;
-	a.q_stride = strides(p->q_stride);
-	a.k_stride = strides(p->k_stride);
-	a.v_stride = strides(p->v_stride);
-	a.out_stride = stretch(strides(p->out_stride), p->dim_v, dim_v);
-	if (pad_input(b, &a.q, &a.q_stride, rows, p->dim, dim) ||
-	    pad_input(b, &a.k, &a.k_stride, tokens_k * p->heads_k, p->dim, dim) ||
-	    pad_input(b, &a.v, &a.v_stride, tokens_k * p->heads_k, p->dim_v, dim_v) ||
-	    check(p, a.k_stride.seq * b->size, a.v_stride.seq * b->size, b->e))
+	if (prepare(b, tokens_k, &a))
 		return -1;
-	a.lse_batch = p->cu_q ? 0 : p->heads_q * p->seqlen_q;
-	a.lse_head = p->cu_q ? p->lse_stride.head : p->seqlen_q;
-	a.rows = rows;
-	a.batch = (int32_t)p->batch;
-	a.heads_q = (int32_t)p->heads_q;
-	a.heads_k = (int32_t)p->heads_k;
 	a.pack = (int32_t)choose_pack(p, tile_rows);
 	a.groups = a.heads_q / a.heads_k / a.pack;
-	a.dim = (int32_t)dim;
-	a.dim_v = (int32_t)dim_v;
-	a.seqlen_q = (int32_t)p->seqlen_q;
-	a.seqlen_k = (int32_t)p->seqlen_k;
-	a.left = (int32_t)p->left;
-	a.right = (int32_t)p->right;
 	set_scale(&a, p->scale);
 	a.tiles = (int32_t)((p->seqlen_q * a.pack + tile_rows - 1) / tile_rows);
-	groups = p->batch * (p->heads_q / a.pack) * a.tiles;
-	a.splits = (int32_t)choose_splits(p, d, groups, tile_keys);
+	a.splits = (int32_t)choose_splits(p, d, p->batch * (p->heads_q / a.pack) * a.tiles, tile_keys);
 	if (a.splits > 1)
-		a.partial = reserve(b, a.splits * rows * (dim_v + 2) * (int64_t)sizeof(float));
+		a.partial = reserve(b, a.splits * a.rows * (a.dim_v + 2) * (int64_t)sizeof(float));
 
 	snprintf(symbol, sizeof symbol, "attn_fwd_%s_d%dx%d", b->kind->name, b->instance->dim, b->instance->dim_v);
-	b->plan->named = b->plan->count;
-	if (add(b, symbol,
-		(int64_t[3]){p->batch * p->heads_k, a.groups * a.splits, a.tiles},
+	if (add(b, b->kind->object, symbol, (int64_t[3]){p->batch * p->heads_k, a.groups * a.splits, a.tiles},
 		b->instance->waves * 64, &a, sizeof a))
 		return -1;
 	if (a.splits > 1) {
 		snprintf(symbol, sizeof symbol, "attn_combine_%s", b->kind->name);
-		if (add(b, symbol, (int64_t[3]){(rows + 3) / 4, 1, 1}, 256, &a, sizeof a))
+		if (add(b, b->kind->object, symbol, (int64_t[3]){(a.rows + 3) / 4, 1, 1}, 256, &a, sizeof a))
 			return -1;
 	}
-	return copy_out ? pad(b, a.out, p->out, rows, dim_v, p->dim_v) : 0;
+	return copy_out(b, &a);
+}
+
+static int
+plan_naive(struct planner *b, int64_t tokens_k)
+{
+	static const char *const steps[] = {"scores", "softmax", "product"};
+	const struct attn_problem *p = b->p;
+	int64_t units = p->batch * p->heads_q, tiles_q = (p->seqlen_q + ATTN_NAIVE_TILE - 1) / ATTN_NAIVE_TILE;
+	int64_t grids[3][3] = {{units, tiles_q, (p->seqlen_k + ATTN_NAIVE_TILE - 1) / ATTN_NAIVE_TILE},
+			       {p->seqlen_q, p->heads_q, p->batch},
+			       {units, tiles_q, (p->dim_v + ATTN_NAIVE_TILE - 1) / ATTN_NAIVE_TILE}};
+	struct attn_naive_args n;
+
+	memset(&n, 0, sizeof n);
+	if (prepare(b, tokens_k, &n.a))
+		return -1;
+	n.width = round_up(p->seqlen_k, ATTN_NAIVE_ROUND);
+	n.scale = (float)p->scale;
+	if (n.width * 4 > ATTN_STRIDE_MAX || units * p->seqlen_q > INT64_MAX / 8 / (n.width + 1))
+		return err_set(b->e, ERR_TOO_LARGE,
+			       "the unfused kernels keep %" PRId64 " x %" PRId64 " x %" PRId64
+			       " scores in memory, more than they can address",
+			       units, p->seqlen_q, p->seqlen_k);
+	n.scores = reserve(b, units * p->seqlen_q * n.width * 4);
+	n.probabilities = reserve(b, units * p->seqlen_q * n.width * b->size);
+	for (int i = 0; i < 3; i++) {
+		char symbol[LAUNCH_SYMBOL_MAX];
+
+		if (grids[i][2] == 0) /* not one key: there are no scores */
+			continue;
+		snprintf(symbol, sizeof symbol, "attn_%s_%s", steps[i], b->kind->name);
+		if (add(b, "attn_naive.co", symbol, grids[i], 256, &n, sizeof n))
+			return -1;
+	}
+	return copy_out(b, &n.a);
 }
 
 static int
@@ -290,8 +346,18 @@ gpu_attn_plan(const struct attn_problem *p, int64_t tokens_k, const struct launc
 
 	if (begin(&b, p, workspace, plan, e))
 		return -1;
-	/* A varlen call may have rows but a longest query of 0 only if it has none. */
-	if (p->batch == 0 || p->seqlen_q == 0)
-		return 0;
-	return plan_fused(&b, tokens_k, d);
+	/* The longest query is 0 only where there is no row at all. */
+	return p->batch == 0 || p->seqlen_q == 0 ? 0 : plan_fused(&b, tokens_k, d);
+}
+
+int
+gpu_attn_naive_plan(const struct attn_problem *p, int64_t tokens_k, const struct launch_device *d, void *workspace,
+		    struct launch_plan *plan, struct err *e)
+{
+	struct planner b;
+
+	(void)d;
+	if (begin(&b, p, workspace, plan, e))
+		return -1;
+	return p->batch == 0 || p->seqlen_q == 0 ? 0 : plan_naive(&b, tokens_k);
 }
