@@ -19,7 +19,7 @@
 #include "attn_rows.h"
 #include "device.h"
 
-#define ATTN_NO_MAXIMUM -3.0e38f /* finite, so that a masked score, -Inf, less this is still -Inf */
+#define ATTN_NO_MAXIMUM -3.0e38f    /* finite, so that a masked score, -Inf, less this is still -Inf */
 #define ATTN_SLACK_BITS 0x41000000u /* 8.0f */
 
 /* Numbers of an instance. A tile is STEPS * STEP keys. */
@@ -36,9 +36,9 @@ template <class T_, int DQ_, int DV_, int WAVES_, int BLOCKS_, int STEPS_, int B
 		STEP = 32 * BLOCKS,
 		TILE = STEPS * STEP,
 		SIZE = (int)sizeof(T),
-		CHUNK = 16 / SIZE,	     /* elements */
-		Q_PAIRS = DQ / (2 * CHUNK),  /* pairs of chunks along the head dimension */
-		P_PAIRS = 32 / (2 * CHUNK),  /* and along a block of keys */
+		CHUNK = 16 / SIZE,	    /* elements */
+		Q_PAIRS = DQ / (2 * CHUNK), /* pairs of chunks along the head dimension */
+		P_PAIRS = 32 / (2 * CHUNK), /* and along a block of keys */
 		K_BYTES = TILE * DQ * SIZE,
 		V_BYTES = TILE * DV * SIZE,
 		K_UNITS = TILE * DQ / CHUNK, /* a unit is what a thread moves at a time: K a chunk, V 4 keys x 4 */
@@ -164,9 +164,9 @@ template <class C> struct attn_loader {
 		for (int j = 0; j < 4; j++) {
 			uint32_t halves = j & 1 ? 0x07060302 : 0x05040100;
 
-			*(LOCAL u2 *)(to + (at ^ j << 4)) =
-				u2{__builtin_amdgcn_perm(r[1][j >> 1], r[0][j >> 1], halves),
-				   __builtin_amdgcn_perm(r[3][j >> 1], r[2][j >> 1], halves)};
+			*(LOCAL u2 *)(to +
+				      (at ^ j << 4)) = u2{__builtin_amdgcn_perm(r[1][j >> 1], r[0][j >> 1], halves),
+							  __builtin_amdgcn_perm(r[3][j >> 1], r[2][j >> 1], halves)};
 		}
 	}
 
@@ -197,9 +197,9 @@ template <class C> struct attn_wave {
 	float scale;
 	float offset;	  /* M::bias - maximum, of scores times scale */
 	int begin, count; /* keys that the lane's row sees */
-	int all_begin;	  /* a step that begins at one of these keys, all_begin and all_count - 1 more, needs no mask: */
+	int all_begin; /* a step that begins at one of these keys, all_begin and all_count - 1 more, needs no mask: */
 	uint32_t all_count; /* all rows of the wave see all its keys */
-	int k_at[2], v_at;	/* where a lane reads in a tile */
+	int k_at[2], v_at;  /* where a lane reads in a tile */
 
 	DEV_MEMBER void
 	init(attn_args_in &a)
@@ -227,6 +227,9 @@ template <class C> struct attn_wave {
 #pragma unroll
 		for (int c = 0; c < C::Q_PAIRS; c++) {
 			int column = (2 * c + half) * C::CHUNK;
+
+			/* One comparison after the other: all of their results at once are many scalar registers. */
+			__asm__ volatile("" : "+v"(column));
 			u4 x = *(const u4 *)(row + (column < a.dim ? column : 0) * C::SIZE) ^ sign;
 
 			q[c] = column < a.dim ? x : u4(0u);
@@ -243,7 +246,8 @@ template <class C> struct attn_wave {
 	DEV_MEMBER u4
 	read_v(const LOCAL char *v, int step, int b, int i, int d)
 	{
-		return *(const LOCAL u4 *)(v + v_at + ((step * C::BLOCKS + b) * C::P_PAIRS + i) * 2 * C::DV * 16 + d * 512);
+		return *(const LOCAL u4 *)(v + v_at + ((step * C::BLOCKS + b) * C::P_PAIRS + i) * 2 * C::DV * 16 +
+					   d * 512);
 	}
 
 	/* S = K Q^T for the step'th step of the K tile. */

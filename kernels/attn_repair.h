@@ -36,8 +36,8 @@ attn_repair_sum(attn_args_in &a, const attn_work &w, const attn_repair_row &r, i
 		s = a.flags & ATTN_NEGATE ? -s : s;
 		p = exp2_fast(__builtin_fmaf(s, a.scale, -r.maximum));
 		for (int i = 0; i < WAVE && key + i < r.key_end; i++)
-			sum = __builtin_fmaf(lane_get(p, i), to_float(((const T *)w.v)[(key + i) * a.v_stride.seq + column]),
-					     sum);
+			sum = __builtin_fmaf(lane_get(p, i),
+					     to_float(((const T *)w.v)[(key + i) * a.v_stride.seq + column]), sum);
 	}
 	return sum;
 }

@@ -25,7 +25,7 @@ attn_args_get()
 struct attn_work {
 	const char *q, *k, *v; /* first row of the sequence, of head `head` or of the key/value head */
 	char *out;
-	int64_t row;   /* of token 0 of head `head`, as the log-sum-exp and the workspace count */
+	int64_t row; /* of token 0 of head `head`, as the log-sum-exp and the workspace count */
 	int len_q, len_k;
 	int rows;      /* of the sequence: len_q * pack */
 	int first_row; /* of this workgroup */
@@ -108,7 +108,8 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 
 		tiles = (w.key_end - w.key + tile_keys - 1) / tile_keys;
 		w.key = first + uniform((int)((uint32_t)tiles * (uint32_t)w.split / (uint32_t)a.splits)) * tile_keys;
-		last = first + uniform((int)((uint32_t)tiles * (uint32_t)(w.split + 1) / (uint32_t)a.splits)) * tile_keys;
+		last = first +
+		       uniform((int)((uint32_t)tiles * (uint32_t)(w.split + 1) / (uint32_t)a.splits)) * tile_keys;
 		w.key_end = last < w.key_end ? last : w.key_end;
 	}
 	return true;

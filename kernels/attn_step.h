@@ -22,7 +22,7 @@ template <class C, int which> struct attn_step {
 	typedef typename C::T T;
 	typedef mfma<T> M;
 	enum {
-		SCORES = C::BLOCKS * C::Q_PAIRS,		  /* operands of K */
+		SCORES = C::BLOCKS * C::Q_PAIRS,		/* operands of K */
 		VALUES = C::BLOCKS * C::P_PAIRS * (C::DV / 32), /* and of V */
 		OPERANDS = SCORES + VALUES,
 		MATRIX = OPERANDS * M::INSTRUCTIONS,
@@ -45,7 +45,7 @@ template <class C, int which> struct attn_step {
 	DEV_MEMBER static constexpr int
 	operand(int u)
 	{
-		return u < MIXED ? (u % 3 == 2 ? -1 - u / 3 : u - u / 3)
+		return u < MIXED	     ? (u % 3 == 2 ? -1 - u / 3 : u - u / 3)
 		       : SCORES > VALUES * 2 ? u - VALUES
 					     : -1 - (u - SCORES);
 	}
@@ -74,12 +74,14 @@ template <class C, int which> struct attn_step {
 	DEV_MEMBER void
 	multiply()
 	{
-		constexpr int u = m / M::INSTRUCTIONS, i = m % M::INSTRUCTIONS, n = operand(u), j = -1 - n, dims = C::DV / 32;
+		constexpr int u = m / M::INSTRUCTIONS, i = m % M::INSTRUCTIONS, n = operand(u), j = -1 - n,
+			      dims = C::DV / 32;
 
 		if constexpr (n >= 0)
 			to.s[n % C::BLOCKS] = M::part(i, x[u], w.q[n / C::BLOCKS], to.s[n % C::BLOCKS]);
 		else
-			w.o[j % dims] = M::part(i, x[u], p.p[j / (C::P_PAIRS * dims)][j / dims % C::P_PAIRS], w.o[j % dims]);
+			w.o[j % dims] = M::part(i, x[u], p.p[j / (C::P_PAIRS * dims)][j / dims % C::P_PAIRS],
+						w.o[j % dims]);
 	}
 
 	/*
@@ -112,7 +114,8 @@ template <class C, int which> struct attn_step {
 	maximum()
 	{
 		if constexpr (i < end) {
-			top = __builtin_fmaxf(__builtin_fmaxf(to.s[i >> 3][2 * i & 15], to.s[i >> 3][(2 * i & 15) + 1]), top);
+			top = __builtin_fmaxf(__builtin_fmaxf(to.s[i >> 3][2 * i & 15], to.s[i >> 3][(2 * i & 15) + 1]),
+					      top);
 			maximum<i + 1, end>();
 		}
 	}

@@ -43,7 +43,8 @@ thread_id()
  * The kernels are compiled with -fno-honor-nans, because only then does a maximum of three take one instruction. So whatever is
  * about NaN works on the bits; macros, because a function's float arguments and results would be taken for numbers.
  */
-#define BITS(x) __builtin_bit_cast(uint32_t, (float)(x)) /* the cast because clang 19 takes element 0 of a vector for any */
+#define BITS(x)                                                                                                        \
+	__builtin_bit_cast(uint32_t, (float)(x)) /* the cast because clang 19 takes element 0 of a vector for any */
 #define FROM_BITS(x) __builtin_bit_cast(float, (uint32_t)(x))
 #define BITS_NAN 0x7fc00000u
 #define BITS_INF 0x7f800000u
@@ -109,7 +110,8 @@ lane_xor(double x, int mask)
 {
 	u2 w = __builtin_bit_cast(u2, x);
 	int at = (thread_id_here() ^ mask) % WAVE * 4;
-	u2 y = {(uint32_t)__builtin_amdgcn_ds_bpermute(at, (int)w.x), (uint32_t)__builtin_amdgcn_ds_bpermute(at, (int)w.y)};
+	u2 y = {(uint32_t)__builtin_amdgcn_ds_bpermute(at, (int)w.x),
+		(uint32_t)__builtin_amdgcn_ds_bpermute(at, (int)w.y)};
 
 	return __builtin_bit_cast(double, y);
 }

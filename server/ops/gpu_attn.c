@@ -66,7 +66,8 @@ reserve(struct planner *b, int64_t bytes)
 }
 
 static int
-add(struct planner *b, const char *object, const char *symbol, const int64_t grid[3], int threads, const void *arg, size_t arg_len)
+add(struct planner *b, const char *object, const char *symbol, const int64_t grid[3], int threads, const void *arg,
+    size_t arg_len)
 {
 	struct launch *l = &b->plan->launch[b->plan->count];
 
@@ -184,10 +185,11 @@ check(const struct attn_problem *p, int64_t row_k, int64_t row_v, struct err *e)
 {
 	if (p->seqlen_q > ATTN_LENGTH_MAX || p->seqlen_k > ATTN_LENGTH_MAX || p->heads_q > ATTN_LENGTH_MAX ||
 	    p->batch > ATTN_LENGTH_MAX)
-		return err_set(e, ERR_TOO_LARGE,
-			       "the GPU kernels take lengths and numbers of heads up to %d; the longest query has %" PRId64
-			       " and the longest key %" PRId64 " tokens, q has %" PRId64 " heads",
-			       ATTN_LENGTH_MAX, p->seqlen_q, p->seqlen_k, p->heads_q);
+		return err_set(
+			e, ERR_TOO_LARGE,
+			"the GPU kernels take lengths and numbers of heads up to %d; the longest query has %" PRId64
+			" and the longest key %" PRId64 " tokens, q has %" PRId64 " heads",
+			ATTN_LENGTH_MAX, p->seqlen_q, p->seqlen_k, p->heads_q);
 	if (row_k > ATTN_STRIDE_MAX || row_v > ATTN_STRIDE_MAX)
 		return err_set(e, ERR_TOO_LARGE,
 			       "one token of k takes %" PRId64 " bytes and one of v %" PRId64
@@ -253,7 +255,8 @@ static int
 plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 {
 	const struct attn_problem *p = b->p;
-	int64_t tile_rows = b->instance->waves * ATTN_WAVE_ROWS, tile_keys = 32 * b->instance->blocks * b->instance->steps;
+	int64_t tile_rows = b->instance->waves * ATTN_WAVE_ROWS,
+		tile_keys = 32 * b->instance->blocks * b->instance->steps;
 	char symbol[LAUNCH_SYMBOL_MAX];
 	struct attn_args a;
 
@@ -268,6 +271,7 @@ plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 		a.partial = reserve(b, a.splits * a.rows * (a.dim_v + 2) * (int64_t)sizeof(float));
 
 	snprintf(symbol, sizeof symbol, "attn_fwd_%s_d%dx%d", b->kind->name, b->instance->dim, b->instance->dim_v);
+	b->plan->named = b->plan->count;
 	if (add(b, b->kind->object, symbol, (int64_t[3]){p->batch * p->heads_k, a.groups * a.splits, a.tiles},
 		b->instance->waves * 64, &a, sizeof a))
 		return -1;
@@ -302,6 +306,7 @@ plan_naive(struct planner *b, int64_t tokens_k)
 			       units, p->seqlen_q, p->seqlen_k);
 	n.scores = reserve(b, units * p->seqlen_q * n.width * 4);
 	n.probabilities = reserve(b, units * p->seqlen_q * n.width * b->size);
+	b->plan->named = b->plan->count;
 	for (int i = 0; i < 3; i++) {
 		char symbol[LAUNCH_SYMBOL_MAX];
 

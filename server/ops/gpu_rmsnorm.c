@@ -34,7 +34,8 @@ gpu_rmsnorm_plan(const struct rmsnorm_problem *p, const struct launch_device *d,
 
 	memset(plan, 0, sizeof *plan);
 	if (!word)
-		return err_set(e, ERR_UNAVAILABLE_IMPL, "there is no GPU rmsnorm kernel for %s", dtype_info(p->dtype)->name);
+		return err_set(e, ERR_UNAVAILABLE_IMPL, "there is no GPU rmsnorm kernel for %s",
+			       dtype_info(p->dtype)->name);
 	if (p->rows == 0)
 		return 0;
 	l->object = "rmsnorm.co";

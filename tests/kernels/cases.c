@@ -150,8 +150,8 @@ inputs(const struct attn_case *c, enum dtype dt, struct attn_made *m, struct err
 		int64_t k[] = {c->b, c->bhsd ? c->hk : c->sk, c->bhsd ? c->sk : c->hk, c->d};
 		int64_t v[] = {k[0], k[1], k[2], c->dv};
 
-		return tensor_random(m, &t[ATTN_Q], "q", dt, 4, q, e) || tensor_random(m, &t[ATTN_K], "k", dt, 4, k, e) ||
-		       tensor_random(m, &t[ATTN_V], "v", dt, 4, v, e);
+		return tensor_random(m, &t[ATTN_Q], "q", dt, 4, q, e) ||
+		       tensor_random(m, &t[ATTN_K], "k", dt, 4, k, e) || tensor_random(m, &t[ATTN_V], "v", dt, 4, v, e);
 	}
 	for (int i = 0; i < c->b; i++) {
 		total_q += c->len_q[i];

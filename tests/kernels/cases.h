@@ -25,8 +25,8 @@ struct attn_case {
 
 struct attn_made {
 	const struct op *op;
-	struct op_call call;	       /* inputs on the host */
-	struct tensor want[2];	       /* out, lse: fp64 */
+	struct op_call call;   /* inputs on the host */
+	struct tensor want[2]; /* out, lse: fp64 */
 	void *memory[16];
 	int n_memory;
 };

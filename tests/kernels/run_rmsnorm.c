@@ -13,8 +13,9 @@
 #include "worker/compute.h"
 
 static const enum dtype dtypes[] = {DT_FP16, DT_BF16, DT_FP32};
-static const int64_t lengths[] = {1,	3,    4,    7,	  8,	9,    64,   100,  255,	257,   512,   513,   1000,  1024, 1025,
-				  2047, 2048, 2049, 4096, 4099, 8192, 8193, 9001, 16384, 16387, 32768, 32769, 65536, 65537};
+static const int64_t lengths[] = {1,	3,    4,    7,	   8,	  9,	 64,	100,   255,  257,
+				  512,	513,  1000, 1024,  1025,  2047,	 2048,	2049,  4096, 4099,
+				  8192, 8193, 9001, 16384, 16387, 32768, 32769, 65536, 65537};
 
 enum fill { NORMAL, HUGE_ROW, TINY_ROW, ZERO_ROW, NAN_ROW, INF_ROW, FILLS };
 
@@ -108,8 +109,8 @@ run(struct gpu *g, enum dtype dt, int64_t rows, int64_t n, enum fill how, double
 	compute_free(&ctx);
 	w = worst(&device[2], &want, dt == DT_FP32 ? 2e-6 : dt == DT_FP16 ? 6e-4 : 4.5e-3);
 	if (!(w <= 1))
-		printf("rmsnorm %s, %d x %d, fill %d, eps %g: %s error/tolerance %.3g FAILED\n", dtype_info(dt)->name, (int)rows,
-		       (int)n, (int)how, eps, plan.launch[0].symbol, w);
+		printf("rmsnorm %s, %d x %d, fill %d, eps %g: %s error/tolerance %.3g FAILED\n", dtype_info(dt)->name,
+		       (int)rows, (int)n, (int)how, eps, plan.launch[0].symbol, w);
 	gpu_free((void *)(uintptr_t)p.x);
 	gpu_free((void *)(uintptr_t)p.weight);
 	gpu_free(p.out);
