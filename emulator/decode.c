@@ -217,6 +217,19 @@ place_op_sel(struct op *o, const char *mn)
 	o->op_sel = (u8)(sources | dst << 3);
 }
 
+/* s_addk_i32, s_cmpk_lt_i32 ...: their 16-bit constants are signed but printed as 0xff80. */
+static void
+extend_constants(struct op *o, const char *mn)
+{
+	size_t len = strlen(mn);
+
+	if (!begins(mn, "s_") || strstr(mn, "k_") == NULL || len < 4 || strcmp(mn + len - 4, "_i32") != 0)
+		return;
+	for (int i = 0; i < o->nsrc; i++)
+		if (o->s[i].kind == OPERAND_IMM)
+			o->s[i].imm32 = (u32)(i32)(i16)(u16)o->s[i].imm32;
+}
+
 /* Everything that is not a memory instruction. Bit i of bad: operand i could not be read. */
 static int
 decode_plain(struct op *o, const char *mn, u32 raw, const struct operand *p, int n, unsigned bad)
@@ -248,6 +261,7 @@ decode_plain(struct op *o, const char *mn, u32 raw, const struct operand *p, int
 	for (int i = 0; i < nsrc; i++)
 		o->s[o->nsrc++] = p[ndst + i];
 	place_op_sel(o, mn);
+	extend_constants(o, mn);
 	if (strstr(mn, "f64") != NULL) /* literals of fp64 operands are the high word */
 		for (int i = 0; i < o->nsrc; i++)
 			if (o->s[i].kind == OPERAND_IMM && o->s[i].special)

@@ -249,6 +249,79 @@ KERNEL k_atomics(u32 *p, u64 *q, float *f, const u32 *in, u32 *slots)
 	}
 #include "mfma.def"
 
+/* Arithmetic that the compiler chooses instructions for: halves and floats in pairs, mixed precision, division. */
+typedef _Float16 half2 __attribute__((ext_vector_type(2)));
+KERNEL k_packed(half2 *out, const half2 *a, const half2 *b, const half2 *c)
+{
+	u32 i = lane_of_block();
+	half2 x = a[i], y = b[i], z = c[i], high = x.yy;
+
+	out[i] = x + y;
+	out[64 + i] = x * y.yx;
+	out[128 + i] = __builtin_elementwise_fma(high, -y, z);
+	out[192 + i] = __builtin_elementwise_max(x, y);
+}
+KERNEL k_mixed(float *out, const half2 *a, const half2 *b, const float *c)
+{
+	u32 i = lane_of_block();
+
+	out[i] = __builtin_fmaf((float)a[i].x, (float)b[i].y, c[i]);
+	out[64 + i] = __builtin_fmaf(-(float)a[i].y, (float)b[i].x, __builtin_fabsf(c[i]));
+}
+KERNEL k_pairs(float2 *out, const float2 *a, const float2 *b, const float2 *c)
+{
+	u32 i = lane_of_block();
+	float2 product, sum, fused;
+
+	asm("v_pk_mul_f32 %0, %1, %2 op_sel:[1,0] op_sel_hi:[0,1]" : "=v"(product) : "v"(a[i]), "v"(b[i]));
+	asm("v_pk_add_f32 %0, %1, %2 neg_lo:[0,1]" : "=v"(sum) : "v"(a[i]), "v"(b[i]));
+	asm("v_pk_fma_f32 %0, %1, %2, %3" : "=v"(fused) : "v"(a[i]), "v"(b[i]), "v"(c[i]));
+	out[i] = product;
+	out[64 + i] = sum;
+	out[128 + i] = fused;
+}
+KERNEL k_divide(float *f, double *d, int *n, long *l)
+{
+	u32 i = lane_of_block();
+
+	f[128 + i] = f[i] / f[64 + i];
+	d[128 + i] = d[i] / d[64 + i];
+	d[192 + i] = __builtin_sqrt(d[i]);
+	n[128 + i] = n[i] / n[64 + i];
+	n[192 + i] = n[i] % n[64 + i];
+	l[128 + i] = l[i] / l[64 + i];
+	l[192 + i] = l[i] % l[64 + i];
+}
+KERNEL k_fp8(u32 *packed, float *values, const float *a)
+{
+	u32 i = lane_of_block();
+	int low = __builtin_amdgcn_cvt_pk_fp8_f32(a[2 * i], a[2 * i + 1], 0x5a5a5a5a, false);
+	int high = __builtin_amdgcn_cvt_pk_bf8_f32(a[2 * i], a[2 * i + 1], 0x5a5a5a5a, true);
+
+	packed[i] = (u32)low;
+	packed[64 + i] = (u32)high;
+	values[i] = __builtin_amdgcn_cvt_f32_fp8((int)i * 0x01010101, 2);
+	values[64 + i] = __builtin_amdgcn_cvt_f32_bf8((int)i * 0x01010101 + 0x40404040, 1);
+}
+/* Each comparison, as a bit for each lane. */
+#define COMPARES(name, type) \
+	KERNEL name(u64 *out, const type *a, const type *b) \
+	{ \
+		u32 i = lane_of_block(); \
+		u64 m[6] = {__builtin_amdgcn_ballot_w64(a[i] < b[i]),  __builtin_amdgcn_ballot_w64(a[i] <= b[i]), \
+			    __builtin_amdgcn_ballot_w64(a[i] > b[i]),  __builtin_amdgcn_ballot_w64(a[i] >= b[i]), \
+			    __builtin_amdgcn_ballot_w64(a[i] == b[i]), __builtin_amdgcn_ballot_w64(a[i] != b[i])}; \
+		for (int k = 0; k < 6; k++) \
+			out[k] = m[k]; \
+	}
+COMPARES(k_compare_float, float)
+COMPARES(k_compare_double, double)
+COMPARES(k_compare_half, _Float16)
+COMPARES(k_compare_int, int)
+COMPARES(k_compare_uint, u32)
+COMPARES(k_compare_long, long)
+COMPARES(k_compare_ulong, u64)
+
 /* Arguments of all sizes, and what the runtime adds. */
 struct by_value {
 	u8 a;
