@@ -21,8 +21,8 @@
 #define KIND "hip"
 #endif
 
-#define QUEUED_MAX 8		    /* runs, before the host waits: so that a cancelled job ends soon */
-#define MEMORY_ASKED_NS 10000000u   /* asking the driver each time would cost small jobs dearly */
+#define QUEUED_MAX 8			/* runs, before the host waits: so that a cancelled job ends soon */
+#define MEMORY_ASKED_NS 10000000u	/* asking the driver each time would cost small jobs dearly */
 #define FLUSH_BYTES ((size_t)512 << 20) /* twice the largest last-level cache there is, MI300X's 256 MiB */
 
 struct hip {
@@ -157,8 +157,13 @@ hip_open(struct device *d, int ordinal, int threads, struct err *e)
 	if (!h)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for the device");
 	if (learn(d, ordinal, e) == -1 || !(h->objects = hip_objects_new(h->arch, e)) ||
-	    hip_check(d, hipStreamCreateWithFlags(&h->stream, hipStreamNonBlocking), "hipStreamCreateWithFlags", e) == -1)
+	    hip_check(d, hipStreamCreateWithFlags(&h->stream, hipStreamNonBlocking), "hipStreamCreateWithFlags", e) ==
+		    -1)
 		goto fail;
+	if (hip_objects_probe(h->objects, d, e) == -1) {
+		e->code = ERR_DEVICE_UNAVAILABLE; /* trying again would change nothing */
+		goto fail;
+	}
 	for (int i = 0; i < DEVICE_MARKS; i++)
 		if (hip_check(d, hipEventCreate(&h->marks[i]), "hipEventCreate", e) == -1)
 			goto fail;
@@ -274,7 +279,8 @@ hip_upload(struct device *d, void *to, const void *from, size_t bytes, struct er
 {
 	struct hip *h = d->priv;
 
-	return hip_check(d, hipMemcpyAsync(to, from, bytes, hipMemcpyHostToDevice, h->stream), "copying to the device", e);
+	return hip_check(d, hipMemcpyAsync(to, from, bytes, hipMemcpyHostToDevice, h->stream), "copying to the device",
+			 e);
 }
 
 static int
@@ -282,7 +288,8 @@ hip_download(struct device *d, void *to, const void *from, size_t bytes, struct 
 {
 	struct hip *h = d->priv;
 
-	return hip_check(d, hipMemcpyAsync(to, from, bytes, hipMemcpyDeviceToHost, h->stream), "copying from the device", e);
+	return hip_check(d, hipMemcpyAsync(to, from, bytes, hipMemcpyDeviceToHost, h->stream),
+			 "copying from the device", e);
 }
 
 static void
@@ -353,8 +360,9 @@ hip_run(struct device *d, struct device_plan *p, struct err *e)
 		void *extra[] = {HIP_LAUNCH_PARAM_BUFFER_POINTER, l->arg, HIP_LAUNCH_PARAM_BUFFER_SIZE, &len,
 				 HIP_LAUNCH_PARAM_END};
 
-		if (hip_check(d, hipModuleLaunchKernel(hp->kernels[i], l->grid[0], l->grid[1], l->grid[2], l->block[0],
-						       l->block[1], l->block[2], l->lds, h->stream, NULL, extra),
+		if (hip_check(d,
+			      hipModuleLaunchKernel(hp->kernels[i], l->grid[0], l->grid[1], l->grid[2], l->block[0],
+						    l->block[1], l->block[2], l->lds, h->stream, NULL, extra),
 			      l->symbol, e) == -1)
 			return -1;
 	}

@@ -21,6 +21,9 @@ struct hip_objects;
 struct hip_objects *hip_objects_new(const char *arch, struct err *e);
 void hip_objects_free(struct hip_objects **o);
 
+/* Load one of them, to learn at start whether this device takes them at all. */
+int hip_objects_probe(struct hip_objects *o, struct device *d, struct err *e);
+
 /* The kernel that a launch names; its code object is loaded when first asked for and then kept. */
 int hip_objects_kernel(struct hip_objects *o, struct device *d, const struct launch *l, hipFunction_t *f, struct err *e);
 

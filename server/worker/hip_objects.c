@@ -4,10 +4,12 @@
  */
 #include "worker/dev_hip.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PATH_LENGTH_MAX 768
@@ -55,8 +57,8 @@ hip_objects_new(const char *arch, struct err *e)
 			return o;
 	}
 	free(o);
-	err_set(e, ERR_DEVICE_UNAVAILABLE, "this build has no kernels for %s: there is no folder kernels/%s in %s or %s", arch,
-		arch, here, PKGDATADIR);
+	err_set(e, ERR_DEVICE_UNAVAILABLE, "this build has no kernels for %s: there is no folder kernels/%s in %s or %s",
+		arch, arch, here, PKGDATADIR);
 	return NULL;
 }
 
@@ -90,8 +92,9 @@ file_read(const char *path, struct err *e)
 		err_set(e, ERR_UNAVAILABLE_IMPL, "the code object %s cannot be opened: %s", path, strerror(errno));
 		return NULL;
 	}
-	if (fseek(f, 0, SEEK_END) == -1 || (size = ftell(f)) <= 0 || size > OBJECT_BYTES_MAX || fseek(f, 0, SEEK_SET) == -1 ||
-	    !(data = malloc((size_t)size)) || fread(data, 1, (size_t)size, f) != (size_t)size) {
+	if (fseek(f, 0, SEEK_END) == -1 || (size = ftell(f)) <= 0 || size > OBJECT_BYTES_MAX ||
+	    fseek(f, 0, SEEK_SET) == -1 || !(data = malloc((size_t)size)) ||
+	    fread(data, 1, (size_t)size, f) != (size_t)size) {
 		err_set(e, ERR_UNAVAILABLE_IMPL, "the code object %s cannot be read: %ld bytes", path, size);
 		free(data);
 		data = NULL;
@@ -147,6 +150,33 @@ out:
 	return rc;
 }
 
+/* The smallest, as loading takes a while. */
+int
+hip_objects_probe(struct hip_objects *o, struct device *d, struct err *e)
+{
+	char smallest[LAUNCH_SYMBOL_MAX] = "";
+	DIR *dir = opendir(o->dir);
+	off_t bytes = 0;
+	struct dirent *f;
+	struct stat st;
+	size_t index;
+
+	while (dir && (f = readdir(dir))) {
+		size_t len = strlen(f->d_name);
+
+		if (len < 4 || len >= sizeof(smallest) || strcmp(f->d_name + len - 3, ".co") != 0 ||
+		    fstatat(dirfd(dir), f->d_name, &st, 0) == -1 || (*smallest && st.st_size >= bytes))
+			continue;
+		memcpy(smallest, f->d_name, len + 1);
+		bytes = st.st_size;
+	}
+	if (dir)
+		closedir(dir);
+	if (!*smallest)
+		return err_set(e, ERR_UNAVAILABLE_IMPL, "there are no code objects in %s", o->dir);
+	return object_load(o, d, smallest, &index, e);
+}
+
 int
 hip_objects_kernel(struct hip_objects *o, struct device *d, const struct launch *l, hipFunction_t *f, struct err *e)
 {
@@ -162,7 +192,8 @@ hip_objects_kernel(struct hip_objects *o, struct device *d, const struct launch 
 	if (object_load(o, d, l->object, &added.object, e) == -1)
 		return -1;
 	snprintf(what, sizeof(what), "looking for the kernel %s in the code object %.63s", l->symbol, l->object);
-	if (hip_check(d, hipModuleGetFunction(&added.function, o->objects[added.object].module, l->symbol), what, e) == -1)
+	if (hip_check(d, hipModuleGetFunction(&added.function, o->objects[added.object].module, l->symbol), what, e) ==
+	    -1)
 		return -1;
 	kernels = grown(o->kernels, o->n_kernels, sizeof(*kernels), e);
 	if (!kernels)

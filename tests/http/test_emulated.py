@@ -210,6 +210,44 @@ class Statistics(Test):
         self.assertEqual(failed, [])
 
 
+class Several(Test):
+    def test_two_devices(self):
+        """One worker each; device= pins one; what is left free takes the least busy, so both get work."""
+        call = calls.attention("fp16", seed=4, shape=(1, 40, 130, 2, 1, 64, 64), causal=True)
+        options = ("--device", "emulated:0,emulated:1") + OPTIONS[2:]
+        with t.Server(*options, env={"EMUHIP_DEVICES": "2"}) as s:
+            ids = ["emulated:0", "emulated:1", "cpu:0"]
+            self.assertEqual([d["id"] for d in info(s)["devices"]], ids)
+            until(lambda: all(d["state"] == "ready" for d in info(s)["devices"]), "all devices are ready", 60)
+            for name in ids[:2]:
+                reply = Reply(send(s, call, query="device=" + name))
+                call.check(reply.outputs)
+                self.assertEqual(reply.header["device"]["id"], name)
+            used = []
+
+            def ask():
+                with s.client(120) as c:
+                    for _ in range(4):
+                        reply = Reply(send(c, call))
+                        call.check(reply.outputs)
+                        used.append(reply.header["device"]["id"])
+            threads = [threading.Thread(target=ask) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(len(used), 16)
+            self.assertEqual(set(used), set(ids[:2]))
+
+    def test_not_there(self):
+        """A device that will never work here, because HIP has none of that number or the emulator cannot read code
+        objects without libLLVM: the server does not start, and says why."""
+        for name, env, why in (("emulated:1", {"EMUHIP_DEVICES": "1"}, "HIP finds 1 device"),
+                               ("emulated", {"EMUHIP_LLVM": "/nonexistent"}, "libLLVM.*loading the code object")):
+            with self.subTest(name), self.assertRaisesRegex(AssertionError, "left with status 1(?s:.)*cannot be started.*" + why):
+                t.Server("--device", name, *OPTIONS[2:], env=env).kill()
+
+
 class Trouble(Test):
     def test_out_of_memory(self):
         """A device with 16 MiB: too much is refused with both numbers, and the worker lives on."""
