@@ -350,11 +350,9 @@ attn_finish(const attn_wave<C> &w, uint32_t *factor)
 	KERNEL BOUNDS(waves *WAVE, per_simd) void name(attn_args a)                                                    \
 	{                                                                                                              \
 		attn_wave<attn_config<T, dq, dv, waves, blocks, steps, buffers>> w;                                    \
-                                                                                                                       \
 		(void)a;                                                                                               \
 		if (attn_compute(w)) {                                                                                 \
 			uint32_t factor, rows = attn_finish(w, &factor);                                               \
-                                                                                                                       \
 			if (rows)                                                                                      \
 				attn_repair_rows(w, rows, factor);                                                     \
 		}                                                                                                      \
