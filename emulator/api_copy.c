@@ -145,7 +145,7 @@ hipMemcpy2DAsync(void *d, size_t dpitch, const void *s, size_t spitch, size_t w,
 static hipError_t
 set(void *d, u32 value, int width, size_t n, hipStream_t s)
 {
-	struct command c = {.kind = COMMAND_SET, .dst = d, .value = value, .width = width, .n = n};
+	struct command c = {.kind = COMMAND_SET, .dst = d, .value = value, .width = width, .n = n, .rows = 1};
 
 	if (n == 0)
 		return hipSuccess;
@@ -200,4 +200,18 @@ hipError_t
 hipMemsetD32Async(hipDeviceptr_t d, int v, size_t n, hipStream_t s)
 {
 	return set(d, (u32)v, 4, n, s);
+}
+
+hipError_t
+hipMemset2DAsync(void *d, size_t pitch, int v, size_t w, size_t h, hipStream_t s)
+{
+	struct command c = {
+		.kind = COMMAND_SET, .dst = d, .value = (u32)v, .width = 1, .n = w, .rows = h, .dst_pitch = pitch};
+
+	if (w == 0 || h == 0)
+		return hipSuccess;
+	REQUIRE(pitch >= w && h <= SIZE_MAX / pitch);
+	if (!emu_memory_is_known(d, (h - 1) * pitch + w))
+		return bad_range("memset", (h - 1) * pitch + w, d);
+	return emu_stream_submit(s, c);
 }

@@ -377,3 +377,28 @@ hipDeviceDisablePeerAccess(int peer)
 {
 	return emu_api_error(exists(peer) ? hipSuccess : hipErrorInvalidDevice);
 }
+
+/* There are no caches to configure and no limits to set. */
+hipError_t
+hipDeviceSetCacheConfig(hipFuncCache_t c)
+{
+	(void)c;
+	return hipSuccess;
+}
+
+hipError_t
+hipDeviceSetLimit(enum hipLimit_t limit, size_t value)
+{
+	(void)limit;
+	(void)value;
+	return hipSuccess;
+}
+
+hipError_t
+hipDeviceGetLimit(size_t *value, enum hipLimit_t limit)
+{
+	(void)limit;
+	REQUIRE(value != NULL);
+	*value = (size_t)8 << 20;
+	return hipSuccess;
+}

@@ -39,6 +39,15 @@ hipModuleLoadData(hipModule_t *m, const void *image)
 }
 
 hipError_t
+hipModuleLoadDataEx(hipModule_t *m, const void *image, unsigned n, hipJitOption *options, void **values)
+{
+	(void)n; /* nothing is compiled here */
+	(void)options;
+	(void)values;
+	return hipModuleLoadData(m, image);
+}
+
+hipError_t
 hipModuleLoad(hipModule_t *m, const char *path)
 {
 	struct stat st;
@@ -133,6 +142,23 @@ hipFuncGetAttribute(int *v, hipFunction_attribute a, hipFunction_t f)
 		*v = 0;
 		break;
 	}
+	return hipSuccess;
+}
+
+hipError_t
+hipFuncSetAttribute(const void *f, hipFuncAttribute a, int v)
+{
+	(void)f;
+	(void)a;
+	(void)v;
+	return hipSuccess;
+}
+
+hipError_t
+hipFuncSetCacheConfig(const void *f, hipFuncCache_t c)
+{
+	(void)f;
+	(void)c;
 	return hipSuccess;
 }
 
@@ -304,4 +330,21 @@ hipExtModuleLaunchKernel(hipFunction_t f, uint32_t gx, uint32_t gy, uint32_t gz,
 	if (stop != NULL)
 		hipEventRecord(stop, s);
 	return r;
+}
+
+hipError_t
+hipModuleLaunchCooperativeKernel(hipFunction_t f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+				 unsigned bz, unsigned lds, hipStream_t s, void **params)
+{
+	(void)f;
+	(void)gx;
+	(void)gy;
+	(void)gz;
+	(void)bx;
+	(void)by;
+	(void)bz;
+	(void)lds;
+	(void)s;
+	(void)params;
+	return emu_api_error(hipErrorNotSupported);
 }

@@ -69,7 +69,8 @@ static void
 set_memory(const struct command *c)
 {
 	if (c->width == 1) {
-		memset(c->dst, (int)c->value, c->n);
+		for (size_t y = 0; y < c->rows; y++)
+			memset(c->dst + y * c->dst_pitch, (int)c->value, c->n);
 		return;
 	}
 	for (size_t i = 0; i < c->n; i++)
@@ -415,4 +416,20 @@ hipEventDestroy(hipEvent_t e)
 		drain(v->stream);
 	free(v);
 	return hipSuccess;
+}
+
+hipError_t
+hipStreamBeginCapture(hipStream_t s, hipStreamCaptureMode mode)
+{
+	(void)s;
+	(void)mode;
+	return emu_api_error(hipErrorNotSupported);
+}
+
+hipError_t
+hipStreamEndCapture(hipStream_t s, hipGraph_t *graph)
+{
+	(void)s;
+	(void)graph;
+	return emu_api_error(hipErrorNotSupported);
 }

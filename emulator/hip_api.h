@@ -124,6 +124,11 @@ typedef enum hipMemAllocationType {
 	hipMemAllocationTypePinned = 1
 } hipMemAllocationType;
 typedef enum hipMemAllocationHandleType { hipMemHandleTypeNone = 0 } hipMemAllocationHandleType;
+typedef enum hipStreamCaptureMode { hipStreamCaptureModeGlobal = 0 } hipStreamCaptureMode;
+typedef enum hipFuncCache_t { hipFuncCachePreferNone = 0 } hipFuncCache_t;
+typedef enum hipFuncAttribute { hipFuncAttributeMaxDynamicSharedMemorySize = 8 } hipFuncAttribute;
+typedef enum hipJitOption { hipJitOptionMaxRegisters = 0 } hipJitOption;
+enum hipLimit_t { hipLimitMallocHeapSize = 2 };
 typedef enum hipStreamCaptureStatus { hipStreamCaptureStatusNone = 0 } hipStreamCaptureStatus;
 
 #define hipStreamDefault 0u
@@ -147,6 +152,7 @@ typedef struct ihipStream_t *hipStream_t;
 typedef struct ihipEvent_t *hipEvent_t;
 typedef struct ihipModule_t *hipModule_t;
 typedef struct ihipModuleSymbol_t *hipFunction_t;
+typedef struct ihipGraph *hipGraph_t;
 typedef struct ihipMemPoolHandle_t *hipMemPool_t;
 typedef void (*hipHostFn_t)(void *arg);
 
@@ -230,6 +236,9 @@ hipError_t hipDeviceSynchronize(void);
 hipError_t hipDeviceReset(void);
 hipError_t hipSetDeviceFlags(unsigned flags);
 hipError_t hipGetDeviceFlags(unsigned *flags);
+hipError_t hipDeviceSetCacheConfig(hipFuncCache_t c);
+hipError_t hipDeviceSetLimit(enum hipLimit_t limit, size_t value);
+hipError_t hipDeviceGetLimit(size_t *value, enum hipLimit_t limit);
 hipError_t hipDeviceGetStreamPriorityRange(int *least, int *greatest);
 hipError_t hipDeviceCanAccessPeer(int *can, int device, int peer);
 hipError_t hipDeviceEnablePeerAccess(int peer, unsigned flags);
@@ -283,6 +292,7 @@ hipError_t hipMemcpy2DAsync(void *d, size_t dpitch, const void *s, size_t spitch
 			    hipStream_t st);
 hipError_t hipMemset(void *d, int v, size_t n);
 hipError_t hipMemsetAsync(void *d, int v, size_t n, hipStream_t s);
+hipError_t hipMemset2DAsync(void *d, size_t pitch, int v, size_t w, size_t h, hipStream_t s);
 hipError_t hipMemsetD8(hipDeviceptr_t d, unsigned char v, size_t n);
 hipError_t hipMemsetD8Async(hipDeviceptr_t d, unsigned char v, size_t n, hipStream_t s);
 hipError_t hipMemsetD16(hipDeviceptr_t d, unsigned short v, size_t n);
@@ -301,6 +311,8 @@ hipError_t hipStreamGetFlags(hipStream_t s, unsigned *flags);
 hipError_t hipStreamGetPriority(hipStream_t s, int *priority);
 hipError_t hipStreamWaitEvent(hipStream_t s, hipEvent_t e, unsigned flags);
 hipError_t hipStreamIsCapturing(hipStream_t s, hipStreamCaptureStatus *status);
+hipError_t hipStreamBeginCapture(hipStream_t s, hipStreamCaptureMode mode);
+hipError_t hipStreamEndCapture(hipStream_t s, hipGraph_t *graph);
 hipError_t hipLaunchHostFunc(hipStream_t s, hipHostFn_t fn, void *arg);
 hipError_t hipEventCreate(hipEvent_t *e);
 hipError_t hipEventCreateWithFlags(hipEvent_t *e, unsigned flags);
@@ -313,13 +325,18 @@ hipError_t hipEventDestroy(hipEvent_t e);
 /* api_module.c */
 hipError_t hipModuleLoad(hipModule_t *m, const char *path);
 hipError_t hipModuleLoadData(hipModule_t *m, const void *image);
+hipError_t hipModuleLoadDataEx(hipModule_t *m, const void *image, unsigned n, hipJitOption *options, void **values);
 hipError_t hipModuleUnload(hipModule_t m);
 hipError_t hipModuleGetFunction(hipFunction_t *f, hipModule_t m, const char *name);
 hipError_t hipModuleGetGlobal(hipDeviceptr_t *p, size_t *n, hipModule_t m, const char *name);
 hipError_t hipFuncGetAttribute(int *v, hipFunction_attribute a, hipFunction_t f);
+hipError_t hipFuncSetAttribute(const void *f, hipFuncAttribute a, int v);
+hipError_t hipFuncSetCacheConfig(const void *f, hipFuncCache_t c);
 hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int *n, hipFunction_t f, int threads, size_t lds);
 hipError_t hipModuleLaunchKernel(hipFunction_t f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
 				 unsigned bz, unsigned lds, hipStream_t s, void **params, void **extra);
+hipError_t hipModuleLaunchCooperativeKernel(hipFunction_t f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+					    unsigned by, unsigned bz, unsigned lds, hipStream_t s, void **params);
 hipError_t hipExtModuleLaunchKernel(hipFunction_t f, uint32_t gx, uint32_t gy, uint32_t gz, uint32_t bx, uint32_t by,
 				    uint32_t bz, size_t lds, hipStream_t s, void **params, void **extra,
 				    hipEvent_t start, hipEvent_t stop, uint32_t flags);

@@ -356,6 +356,10 @@ Test(emu_api, copies)
 	HIP(hipMemsetD16(d, 0x1234, 50));
 	emu_fixture_read(halves, d, 100);
 	cr_assert_eq(halves[49], 0x1234);
+	HIP(hipMemset2DAsync(d, 20, 0x77, 10, 5, NULL));
+	emu_fixture_read(out, d, 100);
+	for (int i = 0; i < 100; i++)
+		cr_assert_eq(out[i], i % 20 < 10 ? 0x77 : i % 2 ? 0x12 : 0x34);
 	capture_begin();
 	cr_expect_eq(hipMemcpy(d, in, 101, hipMemcpyHostToDevice), hipErrorInvalidValue);
 	cr_expect_eq(hipMemcpy(out, d + 1, 100, hipMemcpyDeviceToHost), hipErrorInvalidValue);
