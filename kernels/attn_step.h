@@ -1,7 +1,7 @@
 /*
  * attn_step.h: one step of fused attention on gfx942 with its order of issue written out. A wave issues in order, and a matrix
  * instruction keeps the matrix unit for 32 cycles: after each one stands about as much vector work of the softmax as hides behind
- * it, and LDS reads are issued ATTN_AHEAD operands before their use. Fences keep the compiler's scheduler to that
+ * it, and LDS reads are issued up to ATTN_AHEAD operands before their use. Fences keep the compiler's scheduler to that
  * order; left alone it issues all matrix instructions, then all vector instructions. Used by attn_kernel.h.
  */
 #ifndef AITERD_KERNELS_ATTN_STEP_H
@@ -9,7 +9,7 @@
 
 #include "attn_fwd.h"
 
-#define ATTN_AHEAD 3
+#define ATTN_AHEAD 4 /* read, and waited for, in pairs */
 #define ATTN_FENCE() __builtin_amdgcn_sched_barrier(0)
 
 /* The first operands of a step, read before it begins. */
@@ -68,6 +68,7 @@ template <class C, int which> struct attn_step {
 		ahead.x[0] = read<0, which>(w, k, v);
 		ahead.x[1] = read<1, which>(w, k, v);
 		ahead.x[2] = read<2, which>(w, k, v);
+		ahead.x[3] = read<3, which>(w, k, v);
 	}
 
 	template <int m>
@@ -129,17 +130,30 @@ template <class C, int which> struct attn_step {
 		return m < first ? 0 : PAIRS * (m - first) / (MATRIX - first);
 	}
 
+	/* Operand u of this step, or of the next one. */
+	template <int u>
+	DEV_MEMBER void
+	fetch()
+	{
+		if constexpr (u < OPERANDS)
+			x[u] = read<u, which>(w, k, v);
+		else if constexpr (which == 0)
+			ahead.x[u - OPERANDS] = read<u - OPERANDS, 1>(w, k, v);
+	}
+
 	template <int m>
 	DEV_MEMBER void
 	slot()
 	{
 		if constexpr (m < MATRIX) {
-			constexpr int u = m / M::INSTRUCTIONS + ATTN_AHEAD;
+			constexpr int u = m / M::INSTRUCTIONS;
 
-			if constexpr (m % M::INSTRUCTIONS == 0 && u < OPERANDS)
-				x[u] = read<u, which>(w, k, v);
-			else if constexpr (m % M::INSTRUCTIONS == 0 && which == 0)
-				ahead.x[u - OPERANDS] = read<u - OPERANDS, 1>(w, k, v);
+			if constexpr (m % (2 * M::INSTRUCTIONS) == 0) {
+				/* Waits for both. */
+				__asm__ volatile("" : "+v"(x[u]), "+v"(x[u + 1]));
+				fetch<u + ATTN_AHEAD>();
+				fetch<u + ATTN_AHEAD + 1>();
+			}
 			multiply<m>();
 			halves<2 * PAIRS * m / MATRIX, 2 * PAIRS *(m + 1) / MATRIX>();
 			maximum<maxima(m), maxima(m + 1)>();
@@ -156,6 +170,7 @@ template <class C, int which> struct attn_step {
 		x[0] = ahead.x[0];
 		x[1] = ahead.x[1];
 		x[2] = ahead.x[2];
+		x[3] = ahead.x[3];
 #pragma unroll
 		for (int b = 0; b < C::BLOCKS; b++)
 			to.s[b] = f16(0.0f);
