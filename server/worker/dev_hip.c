@@ -60,11 +60,14 @@ hip_check(struct device *d, hipError_t rc, const char *what, struct err *e)
 	return err_set(e, ERR_WORKER_CRASHED, "%s: %s", what, hipGetErrorName(rc)); /* short: an obituary holds little */
 }
 
-/* For what has no caller to tell: the next call that has will fail too. */
+/* For what has no caller to tell: it goes to the log and into the worker's last words. */
 static void
-hip_note(struct device *d, hipError_t rc)
+hip_note(struct device *d, hipError_t rc, const char *what)
 {
-	(void)hip_check(d, rc, "", NULL);
+	struct err e = {0};
+
+	if (hip_check(d, rc, what, &e) == -1)
+		fprintf(stderr, "%s\n", e.msg);
 }
 
 /* A pool keeps what is freed, up to half of the memory; asking the driver each time would wait for all work. */
@@ -270,7 +273,7 @@ hip_free(struct device *d, void *p, size_t bytes)
 	struct hip *h = d->priv;
 
 	(void)bytes;
-	hip_note(d, h->has_pool ? hipFreeAsync(p, h->stream) : hipFree(p));
+	hip_note(d, h->has_pool ? hipFreeAsync(p, h->stream) : hipFree(p), "freeing device memory");
 }
 
 /* From and to registered memory these return at once; with other memory the runtime goes through its own buffers. */
@@ -375,7 +378,7 @@ hip_settle(struct device *d)
 	struct hip *h = d->priv;
 
 	if (h->queued >= QUEUED_MAX) {
-		hip_note(d, hipStreamSynchronize(h->stream));
+		hip_note(d, hipStreamSynchronize(h->stream), "waiting for the device");
 		h->queued = 0;
 	}
 	return 0; /* workspace comes from dev_scratch, which counts it */

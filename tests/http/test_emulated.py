@@ -110,6 +110,12 @@ class Device(Test):
         problem(send(server, call, query="impl=reference&device=emulated:0"), 422, "unavailable-impl", param="impl")
         problem(send(server, call, query="impl=aiter"), 422, "unavailable-impl", param="impl")
 
+    def test_dry_run(self):
+        r = send(server, calls.attention("bf16"), query="dry_run=1")
+        plan = json.loads(r.body.decode())
+        self.assertEqual((r.status, plan["device"], plan["impl"]), (200, "emulated:0", "own"))
+        self.assertTrue(plan["why_not_aiter"])
+
     def test_flush(self):
         problem(send(server, calls.attention("fp32"), query="flush=1"), 422, "invalid-parameter", param="flush")
 
@@ -173,6 +179,15 @@ class Statistics(Test):
         call = calls.attention("fp16", shape=(1, 33, 64, 2, 2, 64, 64), causal=True)
         self.run_(call, "baseline=naive&iters=2", iters=2, baseline=True)
         self.run_(call, "impl=naive", name="^naive:")
+
+    def test_limits_of_a_run(self):
+        """A job of many runs ends at its deadline, between two of them, and the worker lives on."""
+        call = calls.attention("fp16", shape=(1, 33, 64, 2, 2, 64, 64))
+        pid = device(server)["pid"]
+        problem(send(server, call, query="warmup=10000&iters=10000&timeout_ms=300"), 504, "deadline-exceeded",
+                param="timeout_ms")
+        self.run_(call)
+        self.assertEqual(device(server)["pid"], pid)
 
     def test_memory(self):
         """Nothing is in use before and after; the peak is inputs, outputs and workspace, rounded to what the pool
