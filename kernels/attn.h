@@ -2,7 +2,7 @@
  * attn.h: what the host planner (server/ops/gpu_attn.c) and the attention kernels (kernels/attn_*.hip) agree on: arguments,
  * instances, launch geometry. Plain C.
  *
- * attn_fwd_<dtype>_d<padded dim> (instances below), fused attention:
+ * attn_fwd_<dtype>_d<dim>x<dim of v>_w<waves> (instances below, dims padded), fused attention:
  *   block  (64 * waves, 1, 1); SHARED memory is static
  *   grid   x = batch * heads_k
  *          y = groups * splits, groups = heads_q / heads_k / pack
@@ -25,13 +25,16 @@
 
 /*
  * X(padded dim of q and k, padded dim of v, waves, blocks of 32 keys a step, steps a tile, tiles buffered, waves a SIMD).
+ * In order of preference: of the same dims, fewer waves for problems too small to give every compute unit a workgroup.
  * `waves` fixes the rows of a workgroup (32 each); the rest is what fits registers (512 for the waves of a SIMD) and 64 KiB.
  */
 #define ATTN_INSTANCES_16BIT(X)                                                                                        \
 	X(32, 32, 8, 2, 2, 2, 2)                                                                                       \
 	X(64, 64, 8, 2, 2, 2, 2)                                                                                       \
+	X(64, 64, 4, 2, 2, 2, 1)                                                                                       \
 	X(96, 96, 8, 1, 2, 2, 2)                                                                                       \
 	X(128, 128, 8, 1, 2, 2, 2)                                                                                     \
+	X(128, 128, 4, 1, 2, 2, 1)                                                                                     \
 	X(160, 160, 4, 1, 1, 2, 1)                                                                                     \
 	X(192, 128, 8, 1, 1, 2, 2)                                                                                     \
 	X(192, 192, 4, 1, 1, 2, 1)                                                                                     \

@@ -101,6 +101,15 @@ choose(const struct kind *k, int64_t dim, int64_t dim_v)
 	return NULL;
 }
 
+/* The instance of the same dims with fewer waves, if there is one. */
+static const struct instance *
+smaller(const struct kind *k, const struct instance *i)
+{
+	const struct instance *next = i + 1;
+
+	return next < k->instances + k->count && next->dim == i->dim && next->dim_v == i->dim_v ? next : i;
+}
+
 static struct attn_args_strides
 strides(struct attn_strides s)
 {
@@ -251,26 +260,41 @@ copy_out(struct planner *b, const struct attn_args *a)
 	return out_is_copied(b) ? pad(b, a->out, b->p->out, a->rows, a->dim_v, b->p->dim_v) : 0;
 }
 
+/* Workgroups of 32 rows a wave, before the keys are split. */
+static int64_t
+workgroups(const struct attn_problem *p, int64_t pack, int waves)
+{
+	int64_t rows = waves * ATTN_WAVE_ROWS;
+
+	return p->batch * (p->heads_q / pack) * ((p->seqlen_q * pack + rows - 1) / rows);
+}
+
 static int
 plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 {
 	const struct attn_problem *p = b->p;
-	int64_t tile_rows = b->instance->waves * ATTN_WAVE_ROWS,
-		tile_keys = 32 * b->instance->blocks * b->instance->steps;
+	int64_t tile_rows, tile_keys;
 	char symbol[LAUNCH_SYMBOL_MAX];
 	struct attn_args a;
 
 	if (prepare(b, tokens_k, &a))
 		return -1;
-	a.pack = (int32_t)choose_pack(p, tile_rows);
+	a.pack = (int32_t)choose_pack(p, b->instance->waves * ATTN_WAVE_ROWS);
+	if (workgroups(p, a.pack, b->instance->waves) < d->compute_units) {
+		b->instance = smaller(b->kind, b->instance);
+		a.pack = (int32_t)choose_pack(p, b->instance->waves * ATTN_WAVE_ROWS);
+	}
+	tile_rows = b->instance->waves * ATTN_WAVE_ROWS;
+	tile_keys = 32 * b->instance->blocks * b->instance->steps;
 	a.groups = a.heads_q / a.heads_k / a.pack;
 	set_scale(&a, p->scale);
 	a.tiles = (int32_t)((p->seqlen_q * a.pack + tile_rows - 1) / tile_rows);
-	a.splits = (int32_t)choose_splits(p, d, p->batch * (p->heads_q / a.pack) * a.tiles, tile_keys);
+	a.splits = (int32_t)choose_splits(p, d, workgroups(p, a.pack, b->instance->waves), tile_keys);
 	if (a.splits > 1)
 		a.partial = reserve(b, a.splits * a.rows * (a.dim_v + 2) * (int64_t)sizeof(float));
 
-	snprintf(symbol, sizeof symbol, "attn_fwd_%s_d%dx%d", b->kind->name, b->instance->dim, b->instance->dim_v);
+	snprintf(symbol, sizeof symbol, "attn_fwd_%s_d%dx%d_w%d", b->kind->name, b->instance->dim, b->instance->dim_v,
+		 b->instance->waves);
 	b->plan->named = b->plan->count;
 	if (add(b, b->kind->object, symbol, (int64_t[3]){p->batch * p->heads_k, a.groups * a.splits, a.tiles},
 		b->instance->waves * 64, &a, sizeof a))

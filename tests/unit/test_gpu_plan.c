@@ -98,7 +98,7 @@ Test(gpu_plan, one_launch_when_the_chip_is_full)
 	a.tiles = 32;
 	cr_assert_eq(plan.count, 1);
 	cr_expect_eq(plan.workspace, 0);
-	expect(&plan.launch[0], "attn_bf16.co", "attn_fwd_bf16_d128x128", 8, 4, 32, 512, &a, sizeof a);
+	expect(&plan.launch[0], "attn_bf16.co", "attn_fwd_bf16_d128x128_w8", 8, 4, 32, 512, &a, sizeof a);
 }
 
 Test(gpu_plan, one_token_is_packed_and_split)
@@ -139,7 +139,7 @@ Test(gpu_plan, one_token_is_packed_and_split)
 	a.scale = (float)(0.5 * 1.4426950408889634);
 	a.batch = 2;
 	a.tiles = 1;
-	expect(&plan.launch[0], "attn_fp16.co", "attn_fwd_fp16_d64x64", 4, 16, 1, 512, &a, sizeof a);
+	expect(&plan.launch[0], "attn_fp16.co", "attn_fwd_fp16_d64x64_w4", 4, 16, 1, 256, &a, sizeof a);
 	expect(&plan.launch[1], "attn_fp16.co", "attn_combine_fp16", 8, 1, 1, 256, &a, sizeof a);
 }
 
@@ -162,7 +162,7 @@ Test(gpu_plan, odd_dims_go_through_the_workspace)
 	for (int i = 0; i < 4; i++)
 		expect(&plan.launch[i < 3 ? i : 4], "attn_bf16.co", "attn_pad_bf16", grids[i], 1, 1, 256, &pads[i],
 		       sizeof pads[i]);
-	cr_expect_str_eq(plan.launch[3].symbol, "attn_fwd_bf16_d32x32");
+	cr_expect_str_eq(plan.launch[3].symbol, "attn_fwd_bf16_d32x32_w8");
 	memcpy(&a, plan.launch[3].arg, sizeof a);
 	cr_expect(a.q == pads[0].to && a.k == pads[1].to && a.v == pads[2].to && a.out == AT(0x60000));
 	cr_expect(a.dim == 16 && a.dim_v == 16);
@@ -177,10 +177,10 @@ Test(gpu_plan, instance_by_head_dims)
 		int d, dv;
 		const char *symbol;
 	} cases[] = {
-		{DT_BF16, 8, 8, "attn_fwd_bf16_d32x32"},       {DT_FP16, 40, 64, "attn_fwd_fp16_d64x64"},
-		{DT_FP16, 64, 72, "attn_fwd_fp16_d96x96"},     {DT_BF16, 192, 128, "attn_fwd_bf16_d192x128"},
-		{DT_BF16, 192, 136, "attn_fwd_bf16_d192x192"}, {DT_BF16, 128, 256, "attn_fwd_bf16_d256x256"},
-		{DT_FP32, 192, 128, "attn_fwd_fp32_d192x192"}, {DT_FP32, 256, 256, "attn_fwd_fp32_d256x256"},
+		{DT_BF16, 8, 8, "attn_fwd_bf16_d32x32_w8"},	  {DT_FP16, 40, 64, "attn_fwd_fp16_d64x64_w8"},
+		{DT_FP16, 64, 72, "attn_fwd_fp16_d96x96_w8"},	  {DT_BF16, 192, 128, "attn_fwd_bf16_d192x128_w8"},
+		{DT_BF16, 192, 136, "attn_fwd_bf16_d192x192_w4"}, {DT_BF16, 128, 256, "attn_fwd_bf16_d256x256_w4"},
+		{DT_FP32, 192, 128, "attn_fwd_fp32_d192x192_w4"}, {DT_FP32, 256, 256, "attn_fwd_fp32_d256x256_w4"},
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
