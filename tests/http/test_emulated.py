@@ -130,7 +130,7 @@ class Attention(Test):
             for n, shape in enumerate(self.SHAPES):
                 with self.subTest(dtype=dtype, shape=shape):
                     call = calls.attention(dtype, seed=n, shape=shape, causal=bool(n % 2))
-                    reply = self.run_(call, name="^own:attn_fwd_%s_d[0-9]+x[0-9]+$" % dtype)
+                    reply = self.run_(call, name="^own:attn_fwd_%s_d[0-9]+x[0-9]+_w[48]$" % dtype)
                     dim, dim_v = re.search(r"_d(\d+)x(\d+)$", reply.header["impl"]).groups()
                     self.assertTrue(int(dim) >= shape[5] and int(dim_v) >= shape[6], reply.header["impl"])
 
@@ -288,8 +288,8 @@ class Trouble(Test):
 
     SOURCE = r"""
 #define KERNEL extern "C" __attribute__((global)) void
-KERNEL attn_fwd_fp16_d32x32(void *) { *(volatile int *)0x1230 = 1; }
-KERNEL attn_fwd_fp16_d64x64(void *) { for (;;) __builtin_amdgcn_s_sleep(1); }
+KERNEL attn_fwd_fp16_d32x32_w8(void *) { *(volatile int *)0x1230 = 1; }
+KERNEL attn_fwd_fp16_d64x64_w4(void *) { for (;;) __builtin_amdgcn_s_sleep(1); }
 """
 
     def test_bad_kernels(self):
@@ -318,7 +318,7 @@ KERNEL attn_fwd_fp16_d64x64(void *) { for (;;) __builtin_amdgcn_s_sleep(1); }
         good.check(Reply(send(s, good)).outputs)
         pid = device(s)["pid"]
         p = problem(send(s, calls.attention("fp16", shape=(1, 3, 4, 1, 1, 32, 32))), 500, "worker-crashed")
-        self.assertRegex(p["detail"], "illegal address 1230.* lost the device: attn_fwd_fp16_d32x32: hipErrorIllegalAddress$")
+        self.assertRegex(p["detail"], "illegal address 1230.* lost the device: attn_fwd_fp16_d32x32_w8: hipErrorIllegalAddress$")
         until(lambda: device(s)["state"] == "ready", "the emulated device is ready again", 60)
         self.assertNotEqual(device(s)["pid"], pid)
         self.assertEqual(device(s)["restarts"], 1)
