@@ -226,13 +226,17 @@ template <class C> struct attn_wave {
 
 #pragma unroll
 		for (int c = 0; c < C::Q_PAIRS; c++) {
+			int column = (2 * c + half) * C::CHUNK, last = a.dim - C::CHUNK;
+
+			q[c] = *(const u4 *)(row + (column < last ? column : last) * C::SIZE);
+		}
+#pragma unroll
+		for (int c = 0; c < C::Q_PAIRS; c++) {
 			int column = (2 * c + half) * C::CHUNK;
 
 			/* One comparison after the other: all of their results at once are many scalar registers. */
-			__asm__ volatile("" : "+v"(column));
-			u4 x = *(const u4 *)(row + (column < a.dim ? column : 0) * C::SIZE) ^ sign;
-
-			q[c] = column < a.dim ? x : u4(0u);
+			__asm__ volatile("" : "+v"(column), "+v"(q[c]));
+			q[c] = column < a.dim ? q[c] ^ sign : u4(0u);
 		}
 	}
 

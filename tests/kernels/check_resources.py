@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Reads the AMDGPU metadata of code objects and fails if a kernel spills, uses scratch memory, or asks for more than a
-compute unit of gfx942 has. Scalar registers kept in lanes of a vector register cost no memory: they are only told. Prints registers, LDS and waves per SIMD of each. Arguments: code objects; needs llvm-readobj
+compute unit of gfx942 has. Prints registers, LDS and waves per SIMD of each. Arguments: code objects; needs llvm-readobj
 (LLVM_READOBJ in the environment names another one)."""
 
 import os
@@ -37,14 +37,13 @@ def main():
     for path in sys.argv[1:]:
         for k in kernels(path):
             wrong = [f"{name} {k[name]}" for name in
-                     ("private_segment_fixed_size", "vgpr_spill_count") if int(k[name])]
+                     ("private_segment_fixed_size", "vgpr_spill_count", "sgpr_spill_count") if int(k[name])]
             if int(k["group_segment_fixed_size"]) > LDS_MAX:
                 wrong.append("LDS " + k["group_segment_fixed_size"])
             if int(k["vgpr_count"]) > REGISTERS or waves(k) < 1:
                 wrong.append("does not fit a compute unit")
             print(f"{k['name']:28} vgpr {k['vgpr_count']:>3} of which agpr {k['agpr_count']:>3}, sgpr {k['sgpr_count']:>3}, "
                   f"LDS {k['group_segment_fixed_size']:>5}, waves/SIMD {waves(k):g}"
-                  + (f", {k['sgpr_spill_count']} scalars in vector lanes" if int(k["sgpr_spill_count"]) else "")
                   + (": " + ", ".join(wrong) if wrong else ""))
             failed += bool(wrong)
             passed += not wrong
