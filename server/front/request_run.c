@@ -135,9 +135,18 @@ state_usable(enum worker_state s)
 	return s == W_READY || s == W_STARTING || s == W_DEAD;
 }
 
+/* What a device can run of an operator, as bits; before its first HELLO what its kind can be expected to. */
+static uint32_t
+abilities(const struct device_state *d, uint32_t op)
+{
+	if (d->info.arch[0] != '\0')
+		return d->info.impls[op];
+	return strcmp(d->info.kind, "cpu") == 0 ? ~(1u << IMPL_AITER) : ~(1u << IMPL_REFERENCE);
+}
+
 /*
- * auto: the first device in --device's order that has the implementation, the least busy of equals. reference is every
- * device's last resort: the cpu worker that always runs has it.
+ * auto: the first device in --device's order that has the implementation, or the least busy of its kind. reference is
+ * the cpu worker's, which always runs.
  */
 static int
 choose_device(struct request *req, struct err *e)
@@ -147,6 +156,7 @@ choose_device(struct request *req, struct err *e)
 	const char *want = run->run.device;
 	unsigned n = supervisor_devices(svc->sup), i, best = n, load, best_load = 0;
 	struct device_state d;
+	char best_kind[sizeof(d.info.kind)] = "";
 	uint32_t impl_bit = 1u << run->run.impl, mask;
 	char have[128] = "", ids[256] = "";
 	bool named = strcmp(want, "auto") != 0, known = false, away = false;
@@ -156,8 +166,7 @@ choose_device(struct request *req, struct err *e)
 		if (named && strcmp(want, d.id) != 0)
 			continue;
 		known = true;
-		/* Before its first HELLO a device's abilities are unknown: its kind tells enough to wait for it. */
-		mask = d.generation > 0 && d.info.impls[req->op_index] != 0 ? d.info.impls[req->op_index] : impl_bit;
+		mask = abilities(&d, req->op_index);
 		if (run->run.baseline != IMPL_AUTO && (mask & (1u << run->run.baseline)) == 0)
 			mask = 0;
 		if ((mask & impl_bit) == 0) {
@@ -171,9 +180,10 @@ choose_device(struct request *req, struct err *e)
 			continue;
 		}
 		load = link_queued(req->loop->links[i].link) + (d.running_since_ns != 0);
-		if (best == n || (load < best_load && !named)) {
+		if (best == n || (load < best_load && strcmp(d.info.kind, best_kind) == 0)) {
 			best = i;
 			best_load = load;
+			memcpy(best_kind, d.info.kind, sizeof(best_kind));
 		}
 	}
 	if (best < n) {

@@ -286,7 +286,7 @@ static void
 obituary_write(struct worker *w, int status, bool starting)
 {
 	struct err *o = &w->state.obituary;
-	char how[160], words[256];
+	char how[160], words[400]; /* a GPU's runtime takes two lines to tell of a fault */
 	const char *more = "";
 	const char *when = starting				   ? " while starting"
 			   : atomic_load(&w->status->running_loop) ? " while running a job"
@@ -298,7 +298,7 @@ obituary_write(struct worker *w, int status, bool starting)
 
 		*o = why;
 		if (*words)
-			snprintf(o->msg, sizeof(o->msg), "%.230s; its last words: %s", why.msg, words);
+			snprintf(o->msg, sizeof(o->msg), "%.230s; its last words: %.260s", why.msg, words);
 		return;
 	}
 	if (WIFSIGNALED(status)) {

@@ -84,6 +84,16 @@ dev_free(struct device *d, void *p, size_t bytes)
 	d->ops->free(d, p, bytes);
 }
 
+void *
+dev_scratch(struct device *d, size_t bytes, struct err *e)
+{
+	void *p = dev_alloc(d, bytes, e);
+
+	if (p && bytes > d->window_scratch)
+		d->window_scratch = bytes;
+	return p;
+}
+
 void
 dev_use(struct device *d, uint64_t bytes)
 {
@@ -205,9 +215,22 @@ dev_flush(struct device *d, struct err *e)
 	return d->ops->flush(d, e);
 }
 
-void
+uint64_t
 dev_window(struct device *d)
 {
+	uint64_t used = 0, high = 0;
+
 	d->window_peak = d->allocated;
 	d->window_scratch = 0;
+	return d->ops->pool_stats && d->ops->pool_stats(d, true, &used, &high) ? used : d->allocated;
+}
+
+uint64_t
+dev_window_peak(struct device *d)
+{
+	uint64_t used = 0, high = 0;
+
+	if (d->ops->pool_stats && d->ops->pool_stats(d, false, &used, &high) && high > d->window_peak)
+		return high;
+	return d->window_peak;
 }

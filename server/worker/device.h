@@ -56,6 +56,9 @@ struct device_ops {
 	void (*host_pin)(struct device *d, void *p, size_t bytes);
 	void (*host_unpin)(struct device *d, void *p, size_t bytes);
 	void (*mem_info)(struct device *d, uint64_t *free, uint64_t *total);
+	/* What the allocator itself counts, rounding and all: bytes in use, and the most since the last `reset`. False
+	 * or NULL: it does not, device.c's counters hold. */
+	bool (*pool_stats)(struct device *d, bool reset, uint64_t *used, uint64_t *high);
 	/* Push everything of the caller's out of the caches. NULL: not supported. */
 	int (*flush)(struct device *d, struct err *e);
 };
@@ -81,6 +84,8 @@ bool dev_has(struct device *d, const struct op *op, enum impl impl);
 /* Counted. Zero bytes is fine. NULL + ERR_OUT_OF_MEMORY with bytes needed and free. dev_free takes NULL. */
 void *dev_alloc(struct device *d, size_t bytes, struct err *e);
 void dev_free(struct device *d, void *p, size_t bytes);
+/* The same for a plan's workspace, which is told apart in the statistics. */
+void *dev_scratch(struct device *d, size_t bytes, struct err *e);
 /* Count host memory used in place (a unified device's tensors). */
 void dev_use(struct device *d, uint64_t bytes);
 void dev_unuse(struct device *d, uint64_t bytes);
@@ -98,7 +103,9 @@ void dev_host_pin(struct device *d, void *p, size_t bytes);
 void dev_host_unpin(struct device *d, void *p, size_t bytes);
 void dev_mem_info(struct device *d, uint64_t *free, uint64_t *total);
 int dev_flush(struct device *d, struct err *e);
-/* Begin to watch the peak anew (a job begins). */
-void dev_window(struct device *d);
+/* Begin to watch the peak anew (a job begins); bytes in use at the moment. */
+uint64_t dev_window(struct device *d);
+/* The most that was in use since. */
+uint64_t dev_window_peak(struct device *d);
 
 #endif

@@ -69,8 +69,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	r->in_bytes = r->out_bytes = 0;
 	r->counted = false;
 
-	dev_window(d);
-	done->memory.allocated_before = d->allocated;
+	done->memory.allocated_before = dev_window(d);
 	n = tensor_count(r->op);
 	for (int i = 0; i < n; i++) {
 		if (r->call.tensors[i].dtype == DT_NONE)
@@ -167,7 +166,7 @@ run_execute(struct run *r, struct err *e)
 	if (measure(r, &r->call, (enum impl)r->job->impl, done->impl, &done->kernel, e) == -1)
 		return -1;
 	done->memory.workspace = r->d->window_scratch;
-	done->memory.peak = r->d->window_peak;
+	done->memory.peak = dev_window_peak(r->d);
 	return 0;
 }
 
@@ -283,6 +282,8 @@ run_job(struct device *d, const struct msg_job *job, const struct run_watch *wat
 		done->err = e;
 		if (done->err.code == ERR_NONE)
 			err_set(&done->err, ERR_WORKER_REFUSED, "%s failed without saying why", r.op->name);
+		/* A copy that is still under way must not land in what the next request borrows. */
+		(void)dev_sync(d, NULL);
 	}
 	run_release(&r);
 }

@@ -277,6 +277,18 @@ job_unwanted(void *cls)
 	return w->cancelled;
 }
 
+/*
+ * The running job gets no answer: the front fails it with all that was written here, by the device's runtime too. Not
+ * exit(): a runtime that cleans up may wait for the lost device.
+ */
+static void
+leave_lost(struct worker *w, const struct err *e)
+{
+	fprintf(stderr, "lost the device: %s\n", e->msg);
+	held_send(w);
+	_exit(1);
+}
+
 static void
 job_run(struct worker *w, struct job *j)
 {
@@ -284,7 +296,6 @@ job_run(struct worker *w, struct job *j)
 	const struct run_watch watch = {job_unwanted, w};
 	struct msg_done *done = &w->done;
 	uint64_t begin = clock_ns();
-	bool lost = false;
 
 	memset(done, 0, sizeof(*done));
 	done->wait_ms = (double)(begin - j->msg.submitted_ns) / 1e6;
@@ -302,17 +313,14 @@ job_run(struct worker *w, struct job *j)
 			atomic_store_explicit(&st->peak, w->d.peak, memory_order_relaxed);
 		atomic_fetch_add_explicit(&st->busy_ns, clock_ns() - begin, memory_order_relaxed);
 		atomic_fetch_add_explicit(&st->finished, 1, memory_order_relaxed);
-		lost = w->d.lost;
-		if (lost)
-			fprintf(stderr, "the device cannot be used any more after: %s\n", done->err.msg);
+		if (w->d.lost)
+			leave_lost(w, &done->err);
 	}
 	done_put(w, j->loop, j->msg.m.id, done);
-	if (lost || !job_is_tiny(j))
+	if (!job_is_tiny(j))
 		held_send(w); /* told before the page is cleared: a death from here on does not take the answer along */
 	status_set(w, 0, 0, 0);
 	job_spare(w, j);
-	if (lost)
-		exit(1);
 }
 
 static void

@@ -1,0 +1,11 @@
+/*
+ * attn_bf16.hip: fused attention for bf16. Kernels attn_fwd_bf16_*, attn_combine_bf16, attn_pad_bf16; see attn.h.
+ */
+#include "attn_extra.h"
+#include "attn_kernel.h"
+
+#define X(dq, dv, waves, ...) \
+	ATTN_KERNEL(attn_fwd_bf16_d##dq##x##dv##_w##waves, bf16, dq, dv, waves, __VA_ARGS__)
+ATTN_INSTANCES_16BIT(X)
+ATTN_COMBINE(attn_combine_bf16, bf16)
+ATTN_PAD(attn_pad_bf16, bf16)

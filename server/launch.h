@@ -1,0 +1,36 @@
+/*
+ * launch.h: what to run on a GPU, as data. A planner (ops/gpu_*.c) fills it from a problem and facts about the device, as a
+ * pure function; the device's worker executes it in order; tests compare it byte for byte. Nobody owns anything.
+ */
+#ifndef AITERD_LAUNCH_H
+#define AITERD_LAUNCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LAUNCH_ARG_MAX 1024
+#define LAUNCH_MAX 8
+#define LAUNCH_SYMBOL_MAX 64
+
+struct launch {
+	const char *object;		/* code object file in the architecture's folder; a literal */
+	char symbol[LAUNCH_SYMBOL_MAX]; /* kernel in it */
+	uint32_t grid[3], block[3];	/* in workgroups; in threads */
+	uint32_t lds;			/* dynamic; what a kernel declares itself is not counted here */
+	uint32_t arg_len;
+	uint8_t arg[LAUNCH_ARG_MAX];
+};
+
+struct launch_plan {
+	int count; /* 0: nothing to do */
+	int named; /* the launch whose symbol names the whole to people: not the preparations */
+	struct launch launch[LAUNCH_MAX];
+	size_t workspace; /* bytes, aligned to 256; its address was one of the planner's inputs */
+};
+
+/* What planners want to know about a device. */
+struct launch_device {
+	int compute_units;
+};
+
+#endif

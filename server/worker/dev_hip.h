@@ -1,0 +1,30 @@
+/*
+ * dev_hip.h: what the files of the HIP device share: dev_hip.c (the device), hip_objects.c (code objects). A worker's
+ * main thread only.
+ */
+#ifndef AITERD_DEV_HIP_H
+#define AITERD_DEV_HIP_H
+
+#include "launch.h"
+#include "worker/device.h"
+#include "worker/hip_api.h"
+
+/*
+ * 0, or -1 and an error that says what was being done. Out of memory and an invalid argument leave the device usable;
+ * after anything else d->lost is set: a HIP context is not repaired.
+ */
+int hip_check(struct device *d, hipError_t rc, const char *what, struct err *e);
+
+struct hip_objects;
+
+/* Finds the folder of this architecture's code objects. NULL and ERR_DEVICE_UNAVAILABLE when there is none. */
+struct hip_objects *hip_objects_new(const char *arch, struct err *e);
+void hip_objects_free(struct hip_objects **o);
+
+/* Load one of them, to learn at start whether this device takes them at all. */
+int hip_objects_probe(struct hip_objects *o, struct device *d, struct err *e);
+
+/* The kernel that a launch names; its code object is loaded when first asked for and then kept. */
+int hip_objects_kernel(struct hip_objects *o, struct device *d, const struct launch *l, hipFunction_t *f, struct err *e);
+
+#endif
