@@ -14,7 +14,8 @@ tokens_k(const struct op_call *c, const struct attn_problem *p)
 }
 
 static int
-attn_own(const struct op_call *c, const struct launch_device *d, void *workspace, struct launch_plan *plan, struct err *e)
+attn_own(const struct op_call *c, const struct launch_device *d, void *workspace, struct launch_plan *plan,
+	 struct err *e)
 {
 	struct attn_problem p;
 
