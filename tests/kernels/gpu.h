@@ -4,9 +4,8 @@
 #ifndef AITERD_TESTS_GPU_H
 #define AITERD_TESTS_GPU_H
 
-#include <hip/hip_runtime_api.h>
-
 #include "launch.h"
+#include "worker/hip_api.h"
 
 #define GPU_OBJECTS 8
 
