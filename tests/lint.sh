@@ -119,7 +119,7 @@ grep -E '\.(cc|cpp|cxx|hpp|hh)$' <<<"$all" | rule "C only, no C++"
 grep_in "$server_files" '^typedef (struct|union|enum)' | rule "structs are not typedef'd"
 
 # Every source is built, every test is run: a file no list names would be forgotten silently.
-lists=$(cat Makefile.am ./*/Makefile.inc)
+lists=$(cat Makefile.am ./*/Makefile.inc ./*/*/Makefile.inc)
 for f in $c_files $tables; do
 	grep -qE "(^|[[:space:]])(${f//./\\.}|${f%.c})([[:space:]]|\$)" <<<"$lists" || echo "$f"
 done | rule "every C file is listed in a Makefile.inc"
