@@ -73,5 +73,6 @@ main(int argc, char **argv)
 		return 2;
 	}
 	gpu_run(&g, &plan);
+	gpu_close(&g);
 	return 0;
 }

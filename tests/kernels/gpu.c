@@ -29,6 +29,13 @@ gpu_open(struct gpu *g, const char *dir)
 	g->facts.compute_units = units;
 }
 
+void
+gpu_close(struct gpu *g)
+{
+	while (g->count > 0)
+		gpu_check(hipModuleUnload(g->objects[--g->count].module), "hipModuleUnload");
+}
+
 void *
 gpu_alloc(size_t bytes)
 {

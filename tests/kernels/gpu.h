@@ -22,6 +22,7 @@ struct gpu {
 /* Each ends the program with a line on stderr if HIP says no. */
 void gpu_check(hipError_t rc, const char *what);
 void gpu_open(struct gpu *g, const char *dir);
+void gpu_close(struct gpu *g);
 void *gpu_alloc(size_t bytes);
 void *gpu_upload(const void *data, size_t bytes);
 void gpu_download(void *to, const void *from, size_t bytes);

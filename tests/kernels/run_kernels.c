@@ -291,5 +291,6 @@ main(int argc, char **argv)
 			attn_made_free(&m);
 		}
 	printf("COUNTS %d %d 0\n", passed, failed);
+	gpu_close(&g);
 	return failed != 0;
 }

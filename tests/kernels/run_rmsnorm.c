@@ -146,5 +146,6 @@ main(int argc, char **argv)
 				passed++;
 	}
 	printf("COUNTS %d %d 0\n", passed, failed);
+	gpu_close(&g);
 	return failed != 0;
 }
