@@ -154,9 +154,10 @@ main(int argc, char **argv)
 		}
 		while (running || link_queued(line) > 0) {
 			struct pollfd p = {.fd = link_fd(line), .events = POLLIN};
+			bool bell = link_sleep(line) && poll(&p, 1, 1000) == 1;
 
-			if (poll(&p, 1, 1000) == 1)
-				link_event(line, true, false);
+			link_awake(line);
+			link_event(line, bell);
 			running = clock_ns() < until;
 		}
 		qsort(times, n_times, sizeof(*times), compare);

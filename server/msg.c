@@ -114,32 +114,6 @@ msg_send(int sock, const void *m, size_t len, int fd)
 	return n == -1 && would_block(errno) ? 1 : -1;
 }
 
-#define SEND_MANY 32
-
-int
-msg_send_many(int sock, const void *const *m, size_t len, int n)
-{
-	struct mmsghdr mm[SEND_MANY];
-	struct iovec iov[SEND_MANY];
-	int sent;
-
-	if (n > SEND_MANY)
-		n = SEND_MANY;
-	memset(mm, 0, sizeof(mm[0]) * (size_t)n);
-	for (int i = 0; i < n; i++) {
-		memcpy(&iov[i].iov_base, &m[i], sizeof(m[i]));
-		iov[i].iov_len = len;
-		mm[i].msg_hdr.msg_iov = &iov[i];
-		mm[i].msg_hdr.msg_iovlen = 1;
-	}
-	do
-		sent = sendmmsg(sock, mm, (unsigned)n, MSG_NOSIGNAL);
-	while (sent == -1 && errno == EINTR);
-	if (sent >= 0)
-		return sent;
-	return would_block(errno) ? 0 : -1;
-}
-
 int
 msg_recv(int sock, void *buf, size_t size, int *fd)
 {

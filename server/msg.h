@@ -2,18 +2,21 @@
  * msg.h: what front and worker say to each other.
  *
  * One SOCK_SEQPACKET socket pair per event loop and worker (fd 3 .. 3+loops-1 in the worker), plus one
- * control socket to the supervisor (fd 3+loops). Every message is one packet of one fixed-size struct
- * that begins with `struct msg`; both ends are the same build, which HELLO proves. Tensors never
- * travel: they lie in arenas that both map, and MAP brings a slab's memfd (SCM_RIGHTS) once.
+ * control socket to the supervisor (fd 3+loops). Every message is one fixed-size struct that begins with
+ * `struct msg`; both ends are the same build, which HELLO proves. Between loop and worker messages go through
+ * rings in shared memory (line.h), which RINGS brings; the socket wakes who sleeps and carries descriptors. Tensors
+ * never travel: they lie in arenas that both map, and MAP brings a slab's memfd (SCM_RIGHTS) once.
  *
  *   supervisor      worker            loop
  *      |<---- HELLO ---|                |      control socket: who I am, what I can run
  *      |----- PING --->|                |
  *      |<---- PONG ----|                |
+ *      |               |<---- RINGS ----|      + fd; the first
  *      |               |<---- MAP ------|      + fd; before the first JOB that uses the slab
  *      |               |<---- JOB ------|      several may be queued
  *      |               |<---- CANCEL ---|      takes a queued job out; answered by DONE
  *      |               |----- DONE ---->|
+ *      |               |<---- BELL ---->|      there is something in the ring for you
  *
  * The worker notes in its status page (shared memory, see struct worker_status) which job it is running,
  * so that the front knows after a death which one must fail and which may go to the new worker.
@@ -28,12 +31,23 @@
 #include "ops/op.h"
 #include "tensor.h"
 
-#define MSG_VERSION 1
+#define MSG_VERSION 2
 #define MSG_OPS_MAX 32
 #define MSG_IMPL_MAX 112
 #define WORKER_FD_BASE 3
 
-enum msg_type { MSG_HELLO = 1, MSG_PING, MSG_PONG, MSG_MAP, MSG_UNMAP, MSG_JOB, MSG_CANCEL, MSG_DONE };
+enum msg_type {
+	MSG_HELLO = 1,
+	MSG_PING,
+	MSG_PONG,
+	MSG_RINGS,
+	MSG_MAP,
+	MSG_UNMAP,
+	MSG_JOB,
+	MSG_CANCEL,
+	MSG_DONE,
+	MSG_BELL
+};
 
 struct msg {
 	uint32_t type;
@@ -124,13 +138,11 @@ struct worker_status {
 const char *msg_build(void);
 
 /*
- * Send or receive one message. `fd` (-1: none) goes along. Nonblocking sockets: msg_send returns 1 when it
+ * Send or receive one message as a packet. `fd` (-1: none) goes along. Nonblocking sockets: msg_send returns 1 when it
  * would block, 0 when sent, -1 when the peer is gone. msg_recv returns bytes, 0 at end of file, -1 with
  * errno EAGAIN when nothing is there, -1 with EPROTO on a packet that is no message of ours.
  */
 int msg_send(int sock, const void *m, size_t len, int fd);
-/* n messages of len bytes each, in one system call; returns how many went (fewer: it would block), -1: the peer is gone. */
-int msg_send_many(int sock, const void *const *m, size_t len, int n);
 int msg_recv(int sock, void *buf, size_t size, int *fd);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "clock.h"
 #include "front/link.h"
+#include "line.h"
 #include "log.h"
 
 /* With the worker at a time: enough to keep it busy, few enough that cancelling and failing over stay simple. */
@@ -29,10 +30,10 @@ struct list {
 
 struct link {
 	struct link_config c;
-	int sock;
+	struct line line;
 	uint32_t generation;
 	const struct worker_status *st; /* NULL: no worker */
-	bool blocked, killed;		/* the socket is full; its death was asked for */
+	bool killed;			/* its death was asked for */
 	uint64_t closed_ns;		/* it closed its line then, 0: it did not */
 	struct err hopeless;		/* code 0: there is hope */
 	struct list waiting, sent, ended;
@@ -85,7 +86,7 @@ link_new(const struct link_config *c)
 	struct link *l = xcalloc(1, sizeof(*l));
 
 	l->c = *c;
-	l->sock = -1;
+	line_init(&l->line, -1);
 	list_init(&l->waiting);
 	list_init(&l->sent);
 	list_init(&l->ended);
@@ -126,15 +127,6 @@ kill_worker(struct link *l, const struct err *why)
 	l->c.kill(l->c.cls, l->c.device, l->generation, why);
 }
 
-static void
-sock_close(struct link *l)
-{
-	if (l->sock != -1)
-		close(l->sock);
-	l->sock = -1;
-	l->blocked = false;
-}
-
 /* The worker does what it must not: nothing more is read from it. */
 static void
 surprise(struct link *l, const char *what)
@@ -142,7 +134,7 @@ surprise(struct link *l, const char *what)
 	struct err why = {0};
 
 	err_set(&why, ERR_WORKER_CRASHED, "the worker %s", what);
-	sock_close(l);
+	line_close(&l->line);
 	kill_worker(l, &why);
 }
 
@@ -150,17 +142,16 @@ surprise(struct link *l, const char *what)
 static void
 closed(struct link *l)
 {
-	sock_close(l);
+	line_close(&l->line);
 	l->closed_ns = clock_ns();
 }
 
-/* Sent: 0. The socket is full, or broken (link_event will see why): 1. */
+/* Put: 0. There is no room until the worker has read, or it is gone (link_event will see why): 1. */
 static int
 put(struct link *l, const void *m, size_t len, int fd)
 {
-	int rc = msg_send(l->sock, m, len, fd);
+	int rc = fd == -1 ? line_put(&l->line, m, len) : line_put_fd(&l->line, m, len, fd);
 
-	l->blocked = rc == 1;
 	return rc == 0 ? 0 : 1;
 }
 
@@ -229,37 +220,35 @@ cancel_send(struct link *l, struct link_job *j)
 	return 0;
 }
 
-/* Send what can be sent. Never tells anybody anything. */
 static void
-pump(struct link *l)
+put_all(struct link *l)
 {
-	if (l->sock == -1 || l->blocked || l->killed)
-		return;
-	for (struct link_job *j = l->sent.head; j; j = j->next)
+	struct link_job *j;
+
+	for (j = l->sent.head; j; j = j->next)
 		if ((j->unwanted || j->late) && j->cancel_ns == 0 && cancel_send(l, j) != 0)
 			return;
 	if (unmap_slabs(l) != 0)
 		return;
 	while (l->waiting.head && l->n_sent < DEPTH) {
-		const void *batch[DEPTH];
-		struct link_job *j;
-		int n = 0, sent;
-
-		for (j = l->waiting.head; j && l->n_sent + (unsigned)n < DEPTH && map_slabs(l, j) == 0; j = j->next)
-			batch[n++] = &j->msg;
-		if (n == 0 || (sent = msg_send_many(l->sock, batch, sizeof(j->msg), n)) < 1) {
-			l->blocked = true;
+		if (map_slabs(l, l->waiting.head) != 0 ||
+		    put(l, &l->waiting.head->msg, sizeof(l->waiting.head->msg), -1) != 0)
 			return;
-		}
-		while (sent-- > 0) {
-			j = list_pop(&l->waiting);
-			list_add(&l->sent, j);
-			j->state = J_SENT;
-			l->n_sent++;
-		}
-		if (l->blocked)
-			return;
+		j = list_pop(&l->waiting);
+		list_add(&l->sent, j);
+		j->state = J_SENT;
+		l->n_sent++;
 	}
+}
+
+/* Send what can be sent. Never tells anybody anything. */
+static void
+pump(struct link *l)
+{
+	if (l->line.sock == -1 || l->killed)
+		return;
+	put_all(l);
+	line_ring(&l->line);
 }
 
 void
@@ -317,14 +306,17 @@ fail_waiting(struct link *l, const struct err *why)
 void
 link_up(struct link *l, uint32_t generation, int sock, const struct worker_status *st)
 {
+	struct err e = {0};
+
 	assert(l->n_sent == 0);
-	sock_close(l);
-	l->sock = sock;
+	line_close(&l->line);
 	l->generation = generation;
 	l->st = st;
 	l->killed = false;
 	l->closed_ns = 0;
 	memset(&l->hopeless, 0, sizeof(l->hopeless));
+	if (line_open(&l->line, sock, &e) == -1)
+		kill_worker(l, &e);
 	memset(l->mapped, 0, l->n_mapped * sizeof(l->mapped[0]));
 	l->n_mapped = 0;
 	l->epoch = arena_epoch(l->c.pool);
@@ -372,43 +364,52 @@ done_take(struct link *l, struct msg_done *done, size_t len)
 	return true;
 }
 
-/* Take in at most `limit` answers. 0: the end of the file. */
-static int
+/* Take in at most `limit` answers. */
+static void
 answers_read(struct link *l, int limit)
 {
-	union {
-		struct msg m;
-		struct msg_done done;
-	} packet;
+	union line_message packet;
+	int fd, n;
 
-	while (l->sock != -1 && limit-- > 0) {
-		int fd, n = msg_recv(l->sock, &packet, sizeof(packet), &fd);
-
-		if (fd != -1)
-			close(fd);
-		if (n == 0)
-			return 0;
-		if (n == -1) {
-			if (errno != EAGAIN)
-				surprise(l, "sent something that is no message");
-			return 1;
-		}
-		if (!done_take(l, &packet.done, (size_t)n))
-			return 1;
-		pump(l);
+	while (l->line.sock != -1 && limit-- > 0 && (n = line_get(&l->line, &packet, &fd)) != 0) {
+		if (n == -1)
+			surprise(l, "sent something that is no message");
+		else if (!done_take(l, &packet.done, (size_t)n))
+			return;
 	}
-	return 1;
 }
 
 void
-link_event(struct link *l, bool readable, bool writable)
+link_event(struct link *l, bool readable)
 {
-	if (writable)
-		l->blocked = false;
-	if (readable && l->sock != -1 && answers_read(l, BATCH) == 0)
+	int bell = readable && l->line.sock != -1 ? line_bell(&l->line) : 1;
+
+	/* What it had said before it hung up, or went mad, counts. */
+	answers_read(l, BATCH);
+	if (bell == 0 && l->line.sock != -1)
 		closed(l);
+	else if (bell == -1 && l->line.sock != -1)
+		surprise(l, "sent something that is no message");
 	tell_ended(l);
 	pump(l);
+}
+
+bool
+link_has_news(const struct link *l)
+{
+	return l->n_jobs > 0 && !line_empty(&l->line);
+}
+
+bool
+link_sleep(struct link *l)
+{
+	return l->n_jobs == 0 || line_sleep(&l->line);
+}
+
+void
+link_awake(struct link *l)
+{
+	line_awake(&l->line);
 }
 
 /* Of what the dead worker had: what ran fails, what waited there comes back to the head of the queue, once. */
@@ -459,8 +460,8 @@ link_gone(struct link *l, uint32_t generation, uint64_t running_loop, uint64_t r
 	if (generation == l->generation && l->st) {
 		/* What it answered before it died counts. */
 		l->killed = true;
-		(void)answers_read(l, DEPTH);
-		sock_close(l);
+		answers_read(l, DEPTH);
+		line_close(&l->line);
 		l->st = NULL;
 		sort_out(l, running_loop, running_id, why);
 	}
@@ -540,13 +541,7 @@ link_expire(struct link *l, uint64_t now)
 int
 link_fd(const struct link *l)
 {
-	return l->sock;
-}
-
-bool
-link_wants_write(const struct link *l)
-{
-	return l->blocked;
+	return l->line.sock;
 }
 
 unsigned
@@ -565,7 +560,7 @@ link_free(struct link **lp)
 	if (!l)
 		return;
 	*lp = NULL;
-	sock_close(l);
+	line_close(&l->line);
 	err_set(&why, ERR_DRAINING, "the server is shutting down");
 	tell_ended(l);
 	while ((j = list_pop(&l->sent)) != NULL)

@@ -55,8 +55,12 @@ void link_cancel(struct link *l, struct link_job *job);
 
 /* For the loop's epoll: -1 while there is no worker. The fd changes only in link_up/link_gone/link_event. */
 int link_fd(const struct link *l);
-bool link_wants_write(const struct link *l);
-void link_event(struct link *l, bool readable, bool writable);
+/* Take in answers; call when link_has_news, or with `readable` when the descriptor is. */
+void link_event(struct link *l, bool readable);
+bool link_has_news(const struct link *l);
+/* Before the loop waits: false when there is news already; otherwise the descriptor becomes readable when there is. */
+bool link_sleep(struct link *l);
+void link_awake(struct link *l);
 /* Call about every 100 ms while jobs are queued: ends what is past its deadline (a running one a moment later: the
  * worker may say so itself, otherwise it is killed). Once a second or so when idle: tells the worker of slabs given back. */
 void link_expire(struct link *l, uint64_t now_ns);

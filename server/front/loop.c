@@ -22,7 +22,6 @@
 #define SWEEP_NS 250000000u
 #define EXPIRE_NS 20000000u /* while jobs run: how exact their deadlines are */
 #define EVENTS 128
-#define YIELDS 1
 #define ACCEPTS 64 /* per turn */
 #define WARN_NS 1000000000u
 
@@ -179,7 +178,8 @@ link_ready(struct loop_source *s, uint32_t events)
 {
 	struct loop_link *ll = (struct loop_link *)s;
 
-	link_event(ll->link, (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0, (events & EPOLLOUT) != 0);
+	(void)events;
+	link_event(ll->link, true);
 	ll->dirty = true;
 }
 
@@ -187,20 +187,17 @@ link_ready(struct loop_source *s, uint32_t events)
 static void
 link_settle(struct loop_link *ll)
 {
-	bool write;
 	int fd;
 
 	ll->dirty = false;
 	link_flush(ll->link);
 	fd = link_fd(ll->link);
-	write = fd != -1 && link_wants_write(ll->link);
-	if (fd == ll->watched && write == ll->watched_write)
+	if (fd == ll->watched)
 		return;
 	/* A closed descriptor has left the set by itself; its number may already be somebody else's. */
 	if (fd != -1)
-		loop_watch(ll->loop, fd, &ll->source, EPOLLIN | (write ? (uint32_t)EPOLLOUT : 0));
+		loop_watch(ll->loop, fd, &ll->source, EPOLLIN);
 	ll->watched = fd;
-	ll->watched_write = write;
 }
 
 void
@@ -234,7 +231,6 @@ link_news_run(struct loop_task *t)
 	else
 		link_gone(ll->link, n->generation, n->running_loop, n->running_id, &n->why);
 	ll->watched = -1;
-	ll->watched_write = false;
 	ll->dirty = true;
 	free(n);
 }
@@ -385,6 +381,32 @@ should_stop(struct loop *l)
 	return stop;
 }
 
+/* What the workers have answered, which needs no system call. */
+static void
+links_poll(struct loop *l)
+{
+	unsigned i;
+
+	for (i = 0; i < l->n_links; i++) {
+		if (!link_has_news(l->links[i].link))
+			continue;
+		link_event(l->links[i].link, false);
+		l->links[i].dirty = true;
+	}
+}
+
+/* About to wait: false when a worker has answered since. */
+static bool
+links_sleep(struct loop *l)
+{
+	unsigned i;
+
+	for (i = 0; i < l->n_links; i++)
+		if (!link_sleep(l->links[i].link))
+			return false;
+	return true;
+}
+
 /*
  * Wait for something to do. While requests are under way, the others (worker, clients on this machine) first get the
  * processor: what they do meanwhile arrives together, without a sleep and a wake-up for each.
@@ -392,16 +414,22 @@ should_stop(struct loop *l)
 static int
 wait_events(struct loop *l, struct epoll_event *ev)
 {
-	int n, i;
+	unsigned d;
+	int n;
 
 	if (l->http_ready)
 		return epoll_wait(l->epfd, ev, EVENTS, 0);
-	for (i = 0; i < YIELDS && jobs_queued(l); i++) {
+	if (jobs_queued(l)) {
 		sched_yield();
 		if ((n = epoll_wait(l->epfd, ev, EVENTS, 0)) != 0)
 			return n;
 	}
-	return epoll_wait(l->epfd, ev, EVENTS, next_timeout(l));
+	if (!links_sleep(l))
+		return 0;
+	n = epoll_wait(l->epfd, ev, EVENTS, next_timeout(l));
+	for (d = 0; d < l->n_links; d++)
+		link_awake(l->links[d].link);
+	return n;
 }
 
 static void *
@@ -424,6 +452,7 @@ loop_main(void *arg)
 			s = ev[i].data.ptr;
 			s->ready(s, ev[i].events);
 		}
+		links_poll(l);
 		if (l->http_ready || http_timeout_ms(l->http) == 0) {
 			l->http_ready = false;
 			http_run(l->http);

@@ -32,8 +32,7 @@ struct loop_link { /* a device's line, and its place in the epoll set */
 	struct loop *loop;
 	struct link *link;
 	int watched; /* the descriptor in the epoll set, -1: none */
-	bool watched_write;
-	bool dirty; /* jobs were submitted since the set was last brought up to date */
+	bool dirty;  /* jobs were submitted since the set was last brought up to date */
 };
 
 #define LOOP_SPARES_MAX 64

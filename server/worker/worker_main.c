@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,14 +19,15 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "line.h"
 #include "log.h"
 #include "worker/device.h"
 #include "worker/maps.h"
 #include "worker/run.h"
 
 #define LOOPS_MAX 256
-#define HELD_MAX 16
-#define HELD_NS 100000u /* how long an answer is held back at most, beside one tiny job */
+#define QUIET_NS 100000u /* for so long at most an answer lies there before its loop is woken, beside one tiny job */
+#define LINGER_NS 30000u /* being woken costs a loop more than this costs here: small requests come a third faster */
 #define TINY_BYTES 32768
 #define LISTEN_NS 1000000u /* while jobs wait here, look for new messages (CANCEL) this often */
 
@@ -41,22 +43,16 @@ struct worker {
 	struct worker_status *status;
 	int loops;
 	struct job *head, **tail, *spare;
-	struct job *running;		/* NULL: none */
-	bool cancelled;			/* the running one */
-	uint64_t listened;		/* when */
-	struct msg_done done;		/* the running job's answer */
-	struct msg_done held[HELD_MAX]; /* answers to jobs so small that one wake-up serves several */
-	int held_loop[HELD_MAX], n_held;
+	struct job *running;  /* NULL: none */
+	bool cancelled;	      /* the running one */
+	uint64_t listened;    /* when */
+	struct msg_done done; /* the running job's answer */
+	struct line lines[LOOPS_MAX];
+	bool answered;			  /* since the loops were last woken: one wake-up serves several tiny jobs */
 	struct pollfd fds[LOOPS_MAX + 1]; /* the loops' sockets, then the control socket */
 };
 
-static union {
-	struct msg m;
-	struct msg_map map;
-	struct msg_job job;
-	struct msg_hello hello;
-	struct msg_done done;
-} packet;
+static union line_message packet;
 
 /* For what the front must never send: say so and leave. */
 static void
@@ -103,42 +99,23 @@ send_all(int sock, const void *m, size_t len)
 		exit(0);
 }
 
-/* Send the answers held back; each loop's in one system call, so that it is woken once. */
+/* Wake the loops that have answers and sleep. */
 static void
-held_send(struct worker *w)
+ring_all(struct worker *w)
 {
-	const void *batch[HELD_MAX];
-	int loop, n, sent;
-
-	for (int i = 0; i < w->n_held; i++) {
-		if (w->held_loop[i] == -1)
-			continue;
-		loop = w->held_loop[i];
-		n = 0;
-		for (int k = i; k < w->n_held; k++) {
-			if (w->held_loop[k] != loop)
-				continue;
-			batch[n++] = &w->held[k];
-			w->held_loop[k] = -1;
-		}
-		sent = n > 1 ? msg_send_many(WORKER_FD_BASE + loop, batch, sizeof(w->held[0]), n) : 0;
-		if (sent == -1)
-			exit(0);
-		for (; sent < n; sent++)
-			send_all(WORKER_FD_BASE + loop, batch[sent], sizeof(w->held[0]));
-	}
-	w->n_held = 0;
+	for (int i = 0; w->answered && i < w->loops; i++)
+		line_ring(&w->lines[i]);
+	w->answered = false;
 }
 
-/* Answer a job; the answer may be held back a little. */
+/* Answer a job; its loop is woken by ring_all. */
 static void
 done_put(struct worker *w, uint32_t loop, uint64_t id, struct msg_done *done)
 {
 	done->m = (struct msg){.type = MSG_DONE, .length = sizeof(*done), .id = id};
-	w->held[w->n_held] = *done;
-	w->held_loop[w->n_held] = (int)loop;
-	if (++w->n_held == HELD_MAX)
-		held_send(w);
+	if (line_put(&w->lines[loop], done, sizeof(*done)) != 0)
+		refuse("there are more jobs than may be", NULL);
+	w->answered = true;
 }
 
 /* So little work that the answers before it may wait for it. */
@@ -204,62 +181,111 @@ job_cancel(struct worker *w, uint32_t loop, uint64_t id)
 	/* Not here: its DONE is already on the way. */
 }
 
-/* One packet that is in `packet`. */
+/* One message that is in `packet`. */
 static void
-handle(struct worker *w, int sock, uint32_t loop, int fd)
+handle(struct worker *w, uint32_t loop, int fd)
 {
 	size_t length = packet.m.length;
-	bool control = (int)loop == w->loops;
 	struct err e = {0};
 
-	if (control && packet.m.type == MSG_PING && length == sizeof(struct msg)) {
-		packet.m.type = MSG_PONG;
-		send_all(sock, &packet.m, sizeof(struct msg));
-	} else if (!control && packet.m.type == MSG_JOB && length == sizeof(packet.job)) {
+	if (packet.m.type == MSG_JOB && length == sizeof(packet.job)) {
 		job_queue(w, loop);
-	} else if (!control && packet.m.type == MSG_CANCEL && length == sizeof(struct msg)) {
+	} else if (packet.m.type == MSG_CANCEL && length == sizeof(struct msg)) {
 		job_cancel(w, loop, packet.m.id);
-	} else if (!control && packet.m.type == MSG_MAP && length == sizeof(packet.map)) {
-		int taken = fd;
-
-		fd = -1;
-		if (maps_add(w->maps, &packet.map, taken, &e) == -1)
+	} else if (packet.m.type == MSG_MAP && length == sizeof(packet.map)) {
+		if (maps_add(w->maps, &packet.map, fd, &e) == -1)
 			refuse("a slab cannot be used", &e);
-	} else if (!control && packet.m.type == MSG_UNMAP && length == sizeof(packet.map)) {
+	} else if (packet.m.type == MSG_UNMAP && length == sizeof(packet.map)) {
 		maps_remove(w->maps, &packet.map);
 	} else {
-		err_set(&e, ERR_INTERNAL, "type %u, %u bytes, on socket %u", packet.m.type, packet.m.length, loop);
+		err_set(&e, ERR_INTERNAL, "type %u, %u bytes, from loop %u", packet.m.type, packet.m.length, loop);
 		refuse("a message makes no sense", &e);
 	}
-	if (fd != -1)
-		close(fd);
 }
 
-/* Take in all that has arrived at a socket. */
+/* Take in what the loops have put into their rings. */
 static void
-drain(struct worker *w, uint32_t loop)
+take_all(struct worker *w)
 {
-	int sock = WORKER_FD_BASE + (int)loop, fd, n;
+	for (uint32_t i = 0; i < (uint32_t)w->loops; i++) {
+		int fd, n;
 
-	while ((n = msg_recv(sock, &packet, sizeof(packet), &fd)) > 0)
-		handle(w, sock, loop, fd);
+		while ((n = line_get(&w->lines[i], &packet, &fd)) > 0)
+			handle(w, i, fd);
+		if (n == -1)
+			refuse("a message is none", NULL);
+	}
+}
+
+/* The supervisor asks whether this process is alive. */
+static void
+control_read(int sock)
+{
+	struct msg m;
+	int fd, n;
+
+	while ((n = msg_recv(sock, &m, sizeof(m), &fd)) > 0) {
+		if (m.type != MSG_PING || fd != -1)
+			refuse("the supervisor sent no PING", NULL);
+		m.type = MSG_PONG;
+		send_all(sock, &m, sizeof(m));
+	}
 	if (n == 0)
 		exit(0);
 	if (errno != EAGAIN)
 		refuse(errno == EPROTO ? "a packet is no message" : strerror(errno), NULL);
 }
 
-/* Wait for messages for at most timeout_ms (-1: for ever) and take them all in. */
+/* Wait for a bell or the supervisor, for at most timeout_ms (-1: for ever). */
 static void
-listen_all(struct worker *w, int timeout_ms)
+wait_all(struct worker *w, int timeout_ms)
 {
 	int n = poll(w->fds, (nfds_t)w->loops + 1, timeout_ms);
 
 	if (n == -1 && errno != EINTR)
 		refuse(strerror(errno), NULL);
-	for (uint32_t i = 0; n > 0 && i <= (uint32_t)w->loops; i++)
-		if (w->fds[i].revents)
-			drain(w, i);
+	for (int i = 0; n > 0 && i < w->loops; i++) {
+		int bell = w->fds[i].revents ? line_bell(&w->lines[i]) : 1;
+
+		if (bell == 0)
+			exit(0);
+		if (bell == -1)
+			refuse("a packet is no message", NULL);
+	}
+	if (n > 0 && w->fds[w->loops].revents)
+		control_read(w->fds[w->loops].fd);
+}
+
+/* Whether a loop put something into its ring in the next moment, during which others have the processor. */
+static bool
+linger(struct worker *w)
+{
+	uint64_t until = clock_ns() + LINGER_NS;
+
+	do {
+		sched_yield();
+		for (int i = 0; i < w->loops; i++)
+			if (!line_empty(&w->lines[i]))
+				return true;
+	} while (clock_ns() < until);
+	return false;
+}
+
+/* Nothing to do: wait until there is. */
+static void
+idle(struct worker *w)
+{
+	bool asleep = true;
+
+	ring_all(w);
+	if (linger(w))
+		return;
+	for (int i = 0; i < w->loops; i++)
+		asleep = line_sleep(&w->lines[i]) && asleep;
+	if (asleep)
+		wait_all(w, -1);
+	for (int i = 0; i < w->loops; i++)
+		line_awake(&w->lines[i]);
 }
 
 /* run.c asks between two runs of a job: has it been cancelled? */
@@ -270,9 +296,10 @@ job_unwanted(void *cls)
 	uint64_t now = clock_ns();
 
 	if (now - w->listened > LISTEN_NS) {
-		listen_all(w, 0);
+		wait_all(w, 0);
+		take_all(w);
+		ring_all(w);
 		w->listened = now;
-		held_send(w);
 	}
 	return w->cancelled;
 }
@@ -285,7 +312,7 @@ static void
 leave_lost(struct worker *w, const struct err *e)
 {
 	fprintf(stderr, "lost the device: %s\n", e->msg);
-	held_send(w);
+	ring_all(w);
 	_exit(1);
 }
 
@@ -316,36 +343,40 @@ job_run(struct worker *w, struct job *j)
 		if (w->d.lost)
 			leave_lost(w, &done->err);
 	}
+	/* Told before the page is cleared: a death from here on does not take the answer along. */
 	done_put(w, j->loop, j->msg.m.id, done);
-	if (!job_is_tiny(j))
-		held_send(w); /* told before the page is cleared: a death from here on does not take the answer along */
 	status_set(w, 0, 0, 0);
+	if (!job_is_tiny(j))
+		ring_all(w);
 	job_spare(w, j);
 }
 
 static void
 serve(struct worker *w)
 {
-	uint64_t held_ns = 0, now;
+	uint64_t quiet_ns = 0, now;
 
 	for (;;) {
 		struct job *j;
 
-		now = clock_ns();
-		if (w->n_held > 0 && (w->head == NULL || !job_is_tiny(w->head) || now - held_ns > HELD_NS))
-			held_send(w);
-		if (!w->head || now - w->listened > LISTEN_NS) {
-			listen_all(w, w->head ? 0 : -1);
-			w->listened = clock_ns();
-		}
+		take_all(w);
 		j = w->head;
-		if (!j)
+		if (!j) {
+			idle(w);
 			continue;
+		}
+		now = clock_ns();
+		if (w->answered && (!job_is_tiny(j) || now - quiet_ns > QUIET_NS))
+			ring_all(w);
+		if (now - w->listened > LISTEN_NS) {
+			wait_all(w, 0);
+			w->listened = now;
+		}
+		if (!w->answered)
+			quiet_ns = now;
 		w->head = j->next;
 		if (!w->head)
 			w->tail = &w->head;
-		if (w->n_held == 0)
-			held_ns = now;
 		job_run(w, j);
 	}
 }
@@ -353,15 +384,14 @@ serve(struct worker *w)
 static void
 hello(struct worker *w)
 {
-	struct msg_hello *h = &packet.hello;
+	static struct msg_hello h;
 
-	memset(h, 0, sizeof(*h));
-	h->m = (struct msg){.type = MSG_HELLO, .length = sizeof(*h)};
-	h->version = MSG_VERSION;
-	h->pid = (uint32_t)getpid();
-	snprintf(h->build, sizeof(h->build), "%s", msg_build());
-	dev_info(&w->d, &h->device);
-	send_all(WORKER_FD_BASE + w->loops, h, sizeof(*h));
+	h.m = (struct msg){.type = MSG_HELLO, .length = sizeof(h)};
+	h.version = MSG_VERSION;
+	h.pid = (uint32_t)getpid();
+	snprintf(h.build, sizeof(h.build), "%s", msg_build());
+	dev_info(&w->d, &h.device);
+	send_all(WORKER_FD_BASE + w->loops, &h, sizeof(h));
 }
 
 static int
@@ -428,6 +458,8 @@ main(int argc, char **argv)
 	for (int i = 0; i <= w.loops; i++) {
 		w.fds[i] = (struct pollfd){.fd = WORKER_FD_BASE + i, .events = POLLIN};
 		(void)fcntl(WORKER_FD_BASE + i, F_SETFL, O_NONBLOCK);
+		if (i < w.loops)
+			line_init(&w.lines[i], WORKER_FD_BASE + i);
 	}
 	w.status = mmap(NULL, sizeof(*w.status), PROT_READ | PROT_WRITE, MAP_SHARED, status_fd, 0);
 	if (w.status == MAP_FAILED)

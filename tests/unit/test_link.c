@@ -1,5 +1,5 @@
 /*
- * test_link.c: one loop's line to a worker that the test plays itself on the other end of a socket pair.
+ * test_link.c: one loop's line to a worker that the test plays itself on the line's other end.
  */
 #include <criterion/criterion.h>
 
@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "front/link.h"
+#include "line.h"
 
 #define N 200
 
@@ -28,16 +29,11 @@ static struct job jobs[N];
 static unsigned kills;
 static uint32_t killed_generation;
 static struct err kill_why;
-static int worker = -1; /* the worker's end */
-static bool inside;	/* a call in which done must not be called */
+static struct line worker = {.sock = -1, .early_fd = -1}; /* the worker's end */
+static bool inside;					  /* a call in which done must not be called */
 static struct job *resubmit;
 
-static union {
-	struct msg m;
-	struct msg_map map;
-	struct msg_job job;
-	struct msg_done done;
-} packet;
+static union line_message packet;
 
 static void
 on_kill(void *cls, unsigned device, uint32_t generation, const struct err *why)
@@ -85,8 +81,7 @@ teardown(void)
 	cr_assert_null(l);
 	link_free(&l);
 	arena_pool_free(&pool);
-	if (worker != -1)
-		close(worker);
+	line_close(&worker);
 }
 
 TestSuite(link, .init = setup, .fini = teardown);
@@ -114,10 +109,11 @@ up(uint32_t generation)
 	int s[2];
 
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, s), 0);
-	if (worker != -1)
-		close(worker);
-	worker = s[1];
+	line_close(&worker);
+	line_init(&worker, s[1]);
 	link_up(l, generation, s[0], &status);
+	cr_assert_eq(line_bell(&worker), 1);
+	cr_assert_not_null(worker.page);
 }
 
 static void
@@ -132,15 +128,14 @@ gone(uint32_t generation, uint64_t loop, uint64_t id, enum err_code code)
 static int
 next(void)
 {
-	int fd, n = msg_recv(worker, &packet, sizeof(packet), &fd);
+	int fd, n = line_get(&worker, &packet, &fd);
 
+	cr_assert_neq(n, -1);
 	if (fd != -1) {
 		cr_assert_eq(packet.m.type, MSG_MAP);
 		close(fd);
 	}
-	if (n == -1)
-		cr_assert_eq(errno, EAGAIN);
-	return n > 0 ? (int)packet.m.type : n == -1 ? 0 : -1;
+	return n > 0 ? (int)packet.m.type : line_bell(&worker) == 0 ? -1 : 0;
 }
 
 static void
@@ -148,7 +143,7 @@ answer(uint64_t id, enum err_code code)
 {
 	struct msg_done d = {.m = {MSG_DONE, sizeof(d), id}, .err.code = code};
 
-	cr_assert_eq(msg_send(worker, &d, sizeof(d), -1), 0);
+	cr_assert_eq(line_put(&worker, &d, sizeof(d)), 0);
 }
 
 static struct tensor
@@ -179,7 +174,7 @@ Test(link, order_and_depth)
 		cr_assert_gt(at_worker, 0);
 		answer(expect++, ERR_NONE);
 		at_worker--;
-		link_event(l, true, false);
+		link_event(l, false);
 	}
 	cr_assert(most >= 4 && most <= 16, "%d", most);
 	for (int i = 0; i < N; i++)
@@ -190,10 +185,10 @@ Test(link, order_and_depth)
 	submit(0, NULL, 0);
 	resubmit = &jobs[0];
 	answer(N + 1, ERR_NONE);
-	link_event(l, true, false);
+	link_event(l, false);
 	cr_assert_eq(link_queued(l), 1);
 	answer(N + 2, ERR_INVALID_SHAPE);
-	link_event(l, true, false);
+	link_event(l, false);
 	cr_assert_eq(jobs[0].dones, 2);
 	cr_assert_eq(jobs[0].done.err.code, ERR_INVALID_SHAPE);
 }
@@ -225,7 +220,7 @@ Test(link, slabs_are_mapped_once)
 	cr_assert_eq(next(), 0);
 	for (uint64_t i = 1; i <= 4; i++)
 		answer(i, ERR_NONE);
-	link_event(l, true, false);
+	link_event(l, false);
 	/* Given back: unmapped at the worker; the number's next generation is mapped anew. */
 	mem_fini(&m);
 	arena_pool_trim(pool, 0);
@@ -250,7 +245,7 @@ Test(link, slabs_are_mapped_once)
 	cr_assert_eq(next(), MSG_JOB);
 	cr_assert_eq(packet.m.id, 5);
 	answer(5, ERR_NONE);
-	link_event(l, true, false);
+	link_event(l, false);
 	/* What the worker had mapped is quarantined, and what it had not is not. */
 	arena_quarantine(pool, 5);
 	mem_fini(&m);
@@ -267,31 +262,41 @@ Test(link, slabs_are_mapped_once)
 	arena_release(pool, 5);
 }
 
-Test(link, a_full_socket_delays_and_loses_nothing)
+/* 12 slabs and 16 jobs leave room for 4 messages more. */
+Test(link, a_full_ring_delays_and_loses_nothing)
 {
-	int size = 4096, blocked = 0, got = 0, s;
+	struct mem m[12];
+	int seen[MSG_BELL + 1] = {0}, type;
 
 	up(1);
-	s = link_fd(l);
-	cr_assert_eq(setsockopt(s, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
-	for (int i = 0; i < N; i++)
-		submit(i, NULL, 0);
-	while (got < N) {
-		int n = 0;
+	for (int i = 0; i < 16; i++) {
+		struct tensor t;
 
-		if (link_wants_write(l))
-			blocked++;
-		while (next() == MSG_JOB) {
-			cr_assert_eq(packet.m.id, (uint64_t)++got);
-			answer(packet.m.id, ERR_NONE);
-			n++;
+		if (i < 12) {
+			mem_init(&m[i], pool, 0);
+			t = tensor(&m[i], 9 << 20);
 		}
-		cr_assert(n > 0 || link_wants_write(l));
-		link_event(l, true, true);
+		submit(i, i < 12 ? &t : NULL, 0);
 	}
-	cr_assert_gt(blocked, 0);
-	for (int i = 0; i < N; i++)
-		cr_assert_eq(jobs[i].dones, 1);
+	for (int i = 0; i < 8; i++)
+		link_cancel(l, &jobs[i].job);
+	while ((type = next()) > 0)
+		seen[type]++;
+	cr_assert_eq(seen[MSG_MAP], 12);
+	cr_assert_eq(seen[MSG_JOB], 16);
+	cr_assert_eq(seen[MSG_CANCEL], LINE_SLOTS - 28);
+	link_expire(l, clock_ns());
+	while ((type = next()) > 0)
+		seen[type]++;
+	cr_assert_eq(seen[MSG_CANCEL], 8);
+	for (int i = 0; i < 16; i++)
+		answer((uint64_t)i + 1, i < 8 ? ERR_CLIENT_GONE : ERR_NONE);
+	link_event(l, false);
+	for (int i = 0; i < 16; i++)
+		cr_assert(jobs[i].dones == 1 && jobs[i].done.err.code == (i < 8 ? ERR_CLIENT_GONE : ERR_NONE));
+	for (int i = 0; i < 12; i++)
+		mem_fini(&m[i]);
+	cr_assert_eq(kills, 0);
 }
 
 Test(link, cancel)
@@ -314,7 +319,7 @@ Test(link, cancel)
 	cr_assert_eq(jobs[2].dones, 0, "its memory is the worker's until that has answered");
 	/* It had begun already: a good answer for a client that is gone. */
 	answer(3, ERR_NONE);
-	link_event(l, true, false);
+	link_event(l, false);
 	cr_assert_eq(jobs[2].dones, 1);
 	cr_assert_eq(jobs[2].done.err.code, ERR_CLIENT_GONE);
 	cr_assert_eq(link_queued(l), 18);
@@ -353,7 +358,7 @@ Test(link, deaths)
 		cr_assert_eq(packet.m.id, id);
 	}
 	answer(3, ERR_NONE);
-	link_event(l, true, false);
+	link_event(l, false);
 	/* The same number running for another loop is another job: all of the first ones were here twice, and end. */
 	gone(2, 3, 4, ERR_DEADLINE_EXCEEDED);
 	for (int i = 3; i < 15; i++) {
@@ -387,7 +392,9 @@ Test(link, garbage)
 {
 	struct msg_done d;
 
-	for (uint32_t g = 1; g <= 7; g++) {
+	for (uint32_t g = 1; g <= 10; g++) {
+		bool readable = false;
+
 		memset(&d, 0, sizeof(d));
 		d.m = (struct msg){MSG_DONE, sizeof(d), 0};
 		up(g);
@@ -398,38 +405,53 @@ Test(link, garbage)
 		switch (g) {
 		case 1: /* an unknown number */
 			d.m.id++;
-			cr_assert_eq(msg_send(worker, &d, sizeof(d), -1), 0);
+			cr_assert_eq(line_put(&worker, &d, sizeof(d)), 0);
 			break;
 		case 2: /* not a message */
-			cr_assert_eq(send(worker, "hello", 5, 0), 5);
+			cr_assert_eq(send(worker.sock, "hello", 5, 0), 5);
+			readable = true;
 			break;
 		case 3: /* too short, and says so */
 			d.m.length = sizeof(d) - 1;
-			cr_assert_eq(msg_send(worker, &d, sizeof(d) - 1, -1), 0);
+			cr_assert_eq(line_put(&worker, &d, sizeof(d) - 1), 0);
 			break;
 		case 4: /* another type */
 			d.m.type = MSG_PONG;
-			cr_assert_eq(msg_send(worker, &d, sizeof(d), -1), 0);
+			cr_assert_eq(line_put(&worker, &d, sizeof(d)), 0);
 			break;
 		case 5: /* the end */
-			close(worker);
-			worker = -1;
+			line_close(&worker);
+			readable = true;
 			break;
 		case 6: { /* no such error */
 			int code = -1;
 
 			memcpy(&d.err.code, &code, sizeof(code));
-			cr_assert_eq(msg_send(worker, &d, sizeof(d), -1), 0);
+			cr_assert_eq(line_put(&worker, &d, sizeof(d)), 0);
 			break;
 		}
-		case 7: /* an answer that is fine but for texts without ends, and a descriptor nobody wants */
+		case 7: /* more messages than there is room for */
+			atomic_store((_Atomic uint32_t *)(void *)((char *)worker.page + 128), LINE_SLOTS + 1);
+			break;
+		case 8: /* larger than its place */
+			d.m.length = 1 << 20;
+			cr_assert_eq(line_put(&worker, &d, sizeof(d)), 0);
+			break;
+		case 9: { /* an answer with a descriptor, where only bells may come */
+			struct msg bell = {MSG_BELL, sizeof(bell), 0};
+
+			cr_assert_eq(msg_send(worker.sock, &bell, sizeof(bell), worker.sock), 0);
+			readable = true;
+			break;
+		}
+		case 10: /* an answer that is fine but for texts without ends */
 			memset(d.err.msg, 'x', sizeof(d.err.msg));
 			memset(d.impl, 'x', sizeof(d.impl));
 			memset(d.baseline_impl, 'x', sizeof(d.baseline_impl));
-			cr_assert_eq(msg_send(worker, &d, sizeof(d), worker), 0);
+			cr_assert_eq(line_put(&worker, &d, sizeof(d)), 0);
 			break;
 		}
-		link_event(l, true, false);
+		link_event(l, readable);
 		if (g == 5) {
 			/* Most likely it is dead: for a while the supervisor may find out how. */
 			cr_assert_eq(kills, 0);
@@ -437,7 +459,7 @@ Test(link, garbage)
 			cr_assert_eq(kills, 0);
 			link_expire(l, clock_ns() + 5000000000u);
 		}
-		if (g == 7) {
+		if (g == 10) {
 			cr_assert_eq(jobs[0].dones, 1);
 			cr_assert_eq(strlen(jobs[0].done.err.msg), sizeof(d.err.msg) - 1);
 			cr_assert_eq(strlen(jobs[0].done.impl), sizeof(d.impl) - 1);
@@ -489,7 +511,7 @@ Test(link, deadlines)
 	cr_assert_eq(packet.m.id, jobs[3].job.msg.m.id);
 	cr_assert_eq(jobs[3].dones, 0);
 	answer(packet.m.id, ERR_CLIENT_GONE);
-	link_event(l, true, false);
+	link_event(l, false);
 	cr_assert_eq(jobs[3].done.err.code, ERR_DEADLINE_EXCEEDED);
 	cr_assert_eq(kills, 0);
 

@@ -1,6 +1,6 @@
 /*
  * worker_fake.c: a worker that speaks the protocol, has no device and misbehaves on order (worker_fake.h). Tests put a
- * copy named aiterd-worker-cpu into a directory of their own. It shares nothing with the real worker but msg.c.
+ * copy named aiterd-worker-cpu into a directory of their own. It shares nothing with the real worker but msg.c and line.c.
  */
 #include <errno.h>
 #include <poll.h>
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "line.h"
 #include "worker_fake.h"
 
 #define SLABS 1024
@@ -26,18 +27,14 @@ static int loops, control;
 static struct worker_status *status;
 static unsigned char *maps[SLABS];
 static uint64_t map_bytes[SLABS];
+static struct line lines[64];
 static struct {
-	int sock;
+	int loop;
 	struct msg_job job;
 } queue[QUEUE];
 static unsigned queued;
 
-static union {
-	struct msg m;
-	struct msg_map map;
-	struct msg_job job;
-	struct msg_hello hello;
-} packet;
+static union line_message packet;
 
 static _Noreturn void
 stop(const char *why)
@@ -57,7 +54,7 @@ lifeline(void *arg)
 }
 
 static void
-answer(int sock, uint64_t id, size_t len, uint32_t type, int code)
+answer(int loop, uint64_t id, size_t len, uint32_t type, int code)
 {
 	struct msg_done done;
 
@@ -66,8 +63,14 @@ answer(int sock, uint64_t id, size_t len, uint32_t type, int code)
 	memcpy(&done.err.code, &code, sizeof(code)); /* possibly none of the enum's */
 	strcpy(done.impl, "fake");
 	done.kernel.iters = 1;
-	if (msg_send(sock, &done, len, -1) == -1)
-		_exit(0);
+	if (loop == loops) {
+		if (msg_send(control, &done, len, -1) == -1)
+			_exit(0);
+		return;
+	}
+	if (line_put(&lines[loop], &done, len) != 0)
+		stop("a ring is full");
+	line_ring(&lines[loop]);
 }
 
 static void *
@@ -122,7 +125,7 @@ running(uint64_t loop, uint64_t id)
 }
 
 static void
-obey(int sock, struct msg_job *job)
+obey(int loop, struct msg_job *job)
 {
 	const struct op_value *order = fake_order(job);
 	const struct tensor *t = &job->call.tensors[0];
@@ -133,7 +136,7 @@ obey(int sock, struct msg_job *job)
 		_exit((int)order->i[1]);
 	if (order->i[0] == FAKE_STOP)
 		raise(SIGSTOP);
-	running((uint64_t)(sock - WORKER_FD_BASE) + 1, id);
+	running((uint64_t)loop + 1, id);
 	if (t->dtype != DT_NONE) {
 		if (t->slab >= SLABS || !maps[t->slab] || t->offset + t->bytes > map_bytes[t->slab])
 			stop("a job's slab is not mapped");
@@ -158,28 +161,28 @@ obey(int sock, struct msg_job *job)
 	case FAKE_EXIT:
 		_exit((int)order->i[1]);
 	case FAKE_ANSWER_EXIT:
-		answer(sock, id, sizeof(struct msg_done), MSG_DONE, 0);
+		answer(loop, id, sizeof(struct msg_done), MSG_DONE, 0);
 		_exit((int)order->i[1]);
 	case FAKE_WRONG_ID:
 		id += 1000;
 		break;
 	case FAKE_SHORT:
-		answer(sock, id, sizeof(struct msg_done) - 8, MSG_DONE, 0);
+		answer(loop, id, sizeof(struct msg_done) - 8, MSG_DONE, 0);
 		for (;;)
 			pause();
 	case FAKE_TYPE:
-		answer(sock, id, sizeof(struct msg_done), MSG_JOB, 0);
+		answer(loop, id, sizeof(struct msg_done), MSG_JOB, 0);
 		for (;;)
 			pause();
 	case FAKE_CODE:
-		answer(sock, id, sizeof(struct msg_done), MSG_DONE, 123456);
+		answer(loop, id, sizeof(struct msg_done), MSG_DONE, 123456);
 		for (;;)
 			pause();
 	case FAKE_TWICE:
-		answer(sock, id, sizeof(struct msg_done), MSG_DONE, 0);
+		answer(loop, id, sizeof(struct msg_done), MSG_DONE, 0);
 		break;
 	case FAKE_CONTROL:
-		answer(control, id, sizeof(struct msg_done), MSG_DONE, 0);
+		answer(loops, id, sizeof(struct msg_done), MSG_DONE, 0);
 		for (;;)
 			pause();
 	case FAKE_CLOSE:
@@ -202,22 +205,37 @@ obey(int sock, struct msg_job *job)
 	case FAKE_EXIT_IDLE:
 		break;
 	}
-	answer(sock, id, sizeof(struct msg_done), MSG_DONE, 0);
+	answer(loop, id, sizeof(struct msg_done), MSG_DONE, 0);
 	running(0, 0);
 	atomic_fetch_add(&status->finished, 1);
 }
 
 static void
-read_all(int sock)
+read_control(void)
+{
+	struct msg m;
+	int fd, n;
+
+	while ((n = msg_recv(control, &m, sizeof(m), &fd)) > 0) {
+		if (m.type != MSG_PING)
+			stop("a message of no known kind");
+		m.type = MSG_PONG;
+		if (msg_send(control, &m, sizeof(m), -1) == -1)
+			_exit(0);
+	}
+	if (n == 0)
+		_exit(0);
+	if (errno != EAGAIN)
+		stop("a packet that is none");
+}
+
+static void
+read_all(int loop)
 {
 	int fd, n;
 
-	while ((n = msg_recv(sock, &packet, sizeof(packet), &fd)) > 0) {
-		if (packet.m.type == MSG_PING && sock == control) {
-			packet.m.type = MSG_PONG;
-			if (msg_send(sock, &packet, sizeof(struct msg), -1) == -1)
-				_exit(0);
-		} else if (packet.m.type == MSG_MAP) {
+	while ((n = line_get(&lines[loop], &packet, &fd)) > 0) {
+		if (packet.m.type == MSG_MAP) {
 			uint32_t s = packet.map.slab;
 
 			if (fd == -1 || s >= SLABS)
@@ -232,25 +250,23 @@ read_all(int sock)
 				munmap(maps[packet.map.slab], map_bytes[packet.map.slab]);
 			maps[packet.map.slab] = NULL;
 		} else if (packet.m.type == MSG_JOB && queued < QUEUE) {
-			queue[queued].sock = sock;
+			queue[queued].loop = loop;
 			queue[queued++].job = packet.job;
 		} else if (packet.m.type == MSG_CANCEL) {
 			for (unsigned i = 0; i < queued; i++) {
-				if (queue[i].sock != sock || queue[i].job.m.id != packet.m.id)
+				if (queue[i].loop != loop || queue[i].job.m.id != packet.m.id)
 					continue;
 				memmove(&queue[i], &queue[i + 1], (queued - i - 1) * sizeof(queue[0]));
 				queued--;
-				answer(sock, packet.m.id, sizeof(struct msg_done), MSG_DONE, ERR_CLIENT_GONE);
+				answer(loop, packet.m.id, sizeof(struct msg_done), MSG_DONE, ERR_CLIENT_GONE);
 				break;
 			}
 		} else {
 			stop("a message of no known kind");
 		}
 	}
-	if (n == 0)
-		_exit(0);
-	if (errno != EAGAIN)
-		stop("a packet that is none");
+	if (n == -1)
+		stop("a message that is none");
 }
 
 static void
@@ -316,22 +332,35 @@ main(int argc, char **argv)
 	hello.device.impls[0] = hello.device.impls[1] = 1u << IMPL_AUTO | 1u << IMPL_OWN;
 	if (msg_send(control, &hello, sizeof(hello), -1) != 0)
 		return 1;
+	for (int i = 0; i < loops; i++)
+		line_init(&lines[i], WORKER_FD_BASE + i);
 	for (;;) {
 		struct pollfd fds[65];
+		bool asleep = queued == 0;
 
 		for (int i = 0; i <= loops; i++)
 			fds[i] = (struct pollfd){.fd = WORKER_FD_BASE + i, .events = POLLIN};
-		poll(fds, (nfds_t)loops + 1, queued ? 0 : -1);
-		for (int i = 0; i <= loops; i++)
-			if (fds[i].revents)
-				read_all(fds[i].fd);
+		for (int i = 0; asleep && i < loops; i++)
+			asleep = line_sleep(&lines[i]);
+		poll(fds, (nfds_t)loops + 1, asleep ? -1 : 0);
+		if (fds[loops].revents)
+			read_control();
+		for (int i = 0; i < loops; i++) {
+			int bell = fds[i].revents ? line_bell(&lines[i]) : 1;
+
+			if (bell == 0)
+				_exit(0);
+			if (bell == -1)
+				stop("a packet that is none");
+			read_all(i);
+		}
 		if (queued) {
 			static struct msg_job job;
-			int sock = queue[0].sock;
+			int loop = queue[0].loop;
 
 			job = queue[0].job;
 			memmove(&queue[0], &queue[1], --queued * sizeof(queue[0]));
-			obey(sock, &job);
+			obey(loop, &job);
 		}
 	}
 }

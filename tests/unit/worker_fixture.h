@@ -171,16 +171,17 @@ static inline void
 fixture_turn(struct fixture *f)
 {
 	struct pollfd p[FIXTURE_LOOPS];
+	bool asleep = true;
 
 	supervisor_run(f->sup, 1);
-	for (int i = 0; i < FIXTURE_LOOPS; i++)
-		p[i] = (struct pollfd){.fd = link_fd(f->links[i]),
-				       .events = (short)(POLLIN | (link_wants_write(f->links[i]) ? POLLOUT : 0))};
-	poll(p, FIXTURE_LOOPS, 2);
 	for (int i = 0; i < FIXTURE_LOOPS; i++) {
-		if (p[i].fd != -1 && p[i].revents)
-			link_event(f->links[i], (p[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0,
-				   (p[i].revents & POLLOUT) != 0);
+		p[i] = (struct pollfd){.fd = link_fd(f->links[i]), .events = POLLIN};
+		asleep = link_sleep(f->links[i]) && asleep;
+	}
+	poll(p, FIXTURE_LOOPS, asleep ? 2 : 0);
+	for (int i = 0; i < FIXTURE_LOOPS; i++) {
+		link_awake(f->links[i]);
+		link_event(f->links[i], p[i].fd != -1 && p[i].revents);
 		link_expire(f->links[i], clock_ns());
 	}
 }
