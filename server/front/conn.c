@@ -323,9 +323,12 @@ recv(int fd, void *buf, size_t len, int flags)
 }
 
 bool
-conn_pipelined(const struct conn *c)
+conn_is_quiet(const struct conn *c)
 {
-	return c->start < c->len;
+	char b;
+
+	return c->start == c->len && recvfrom(c->fd, &b, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL) == -1 &&
+	       (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
 }
 
 void

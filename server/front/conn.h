@@ -81,8 +81,8 @@ void conn_refuse(struct conn *c, const char *text, size_t len, struct request *r
 /* The reply is sent (or the request is over otherwise): the next head may come. */
 void conn_request_end(struct conn *c);
 
-/* Bytes of further requests are waiting in the buffer, which no socket event will announce. */
-bool conn_pipelined(const struct conn *c);
+/* Nothing came behind the request in hand, neither more requests nor the end: whatever comes will make a socket event. */
+bool conn_is_quiet(const struct conn *c);
 
 /* Has the client closed its side? */
 bool conn_client_gone(struct conn *c);

@@ -22,11 +22,16 @@
 #include "text.h"
 
 #define COPY_MAX (32 * 1024) /* replies up to this size leave as one block together with their head */
+#define HELD_MAX 64	     /* requests that wait without being suspended */
+#define HELD_MS 20	     /* while there are such, libmicrohttpd runs that often for its timeouts' sake */
+#define HELD_ASKS 16	     /* that often libmicrohttpd asks for a reply in vain before the request is suspended */
 
 struct http {
 	struct loop *loop;
 	struct MHD_Daemon *daemon;
 	int epfd;
+	unsigned held;
+	bool moved; /* something happened in the last run that the next may have to go on with */
 };
 
 static void daemon_says(void *cls, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
@@ -151,16 +156,42 @@ queue_reply(struct MHD_Connection *mc, struct request *req)
 	return ok;
 }
 
+/* It waits no longer, or is suspended from now on. */
+static void
+let_go(struct http *h, struct request *req)
+{
+	h->held -= req->held;
+	req->held = false;
+}
+
+/*
+ * A request that is with the device will mostly have its reply in a moment. Suspending and resuming a connection costs
+ * two changes of libmicrohttpd's epoll set, so at first the connection stays as it is: libmicrohttpd asks for the
+ * reply whenever it runs.
+ */
+static bool
+hold(struct http *h, struct request *req)
+{
+	if (req->suspended || !request_is_submitted(req) || ++req->asked > HELD_ASKS ||
+	    (!req->held && h->held == HELD_MAX))
+		return false;
+	h->held += !req->held;
+	req->held = true;
+	return true;
+}
+
 static enum MHD_Result
 handle(void *cls, struct MHD_Connection *mc, const char *url, const char *method, const char *version,
        const char *upload, size_t *upload_size, void **ctx)
 {
 	struct request *req = *ctx;
 	const union MHD_ConnectionInfo *info;
+	struct http *h = cls;
 	struct conn *c;
 
-	(void)cls, (void)url, (void)method, (void)version, (void)upload;
+	(void)url, (void)method, (void)version, (void)upload;
 	if (req == NULL) {
+		h->moved = true;
 		info = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 		c = info == NULL ? NULL : info->socket_context;
 		if (c == NULL || c->state != CONN_GIVEN || c->given != c->head.length) {
@@ -173,16 +204,22 @@ handle(void *cls, struct MHD_Connection *mc, const char *url, const char *method
 	*upload_size = 0;
 	switch (request_turn(req)) {
 	case TURN_REPLY:
-		/* libmicrohttpd would wait for a socket event that pipelined bytes, already read, never cause, nor an
-		 * end that came along with the request; after a resume it asks without one. */
-		if (!req->suspended && (conn_pipelined(req->conn) || conn_client_gone(req->conn)))
+		/* After the reply libmicrohttpd would wait for a socket event, but what came along with the request (the
+		 * next one, the end) has had its event; after a resume it asks without one. */
+		if (!req->suspended && !conn_is_quiet(req->conn))
 			break;
+		h->moved = true;
+		let_go(h, req);
 		return queue_reply(mc, req);
 	case TURN_GONE:
 		return MHD_NO;
 	case TURN_WAIT:
+		if (hold(h, req))
+			return MHD_YES;
 		break;
 	}
+	h->moved = true;
+	let_go(h, req);
 	req->suspended = true;
 	MHD_suspend_connection(mc);
 	if (req->ready)
@@ -194,11 +231,15 @@ static void
 completed(void *cls, struct MHD_Connection *mc, void **ctx, enum MHD_RequestTerminationCode why)
 {
 	struct request *req = *ctx;
+	struct http *h = cls;
 
-	(void)cls, (void)mc, (void)why;
+	(void)mc, (void)why;
 	*ctx = NULL;
-	if (req != NULL)
-		request_end(req);
+	h->moved = true;
+	if (req == NULL)
+		return;
+	let_go(h, req);
+	request_end(req);
 }
 
 static size_t
@@ -266,6 +307,7 @@ http_add(struct http *h, int fd, const struct sockaddr *addr, socklen_t len)
 void
 http_run(struct http *h)
 {
+	h->moved = false;
 	if (MHD_run(h->daemon) != MHD_YES)
 		log_error("libmicrohttpd's loop failed");
 }
@@ -275,6 +317,9 @@ http_timeout_ms(const struct http *h)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
 
+	/* libmicrohttpd counts connections that are held as work to be done at once. */
+	if (h->held > 0)
+		return h->moved ? 0 : HELD_MS;
 	if (MHD_get_timeout(h->daemon, &ms) != MHD_YES)
 		return -1;
 	return ms > 60000 ? 60000 : (int)ms;

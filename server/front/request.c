@@ -108,9 +108,35 @@ request_unref(struct request *req)
 	spare_give(&req->loop->requests, req);
 }
 
+bool
+request_is_submitted(const struct request *req)
+{
+	return req->run != NULL && req->run->submitted && !req->ready;
+}
+
+/* The connection broke while device or helper have the request: it lives until they are done with its memory. */
+static void
+outlive(struct request *req)
+{
+	struct compute_request *run = req->run;
+
+	req->gone = true;
+	if (request_is_submitted(req)) {
+		run->orphaned = true;
+		req->refs++;
+		link_cancel(req->loop->links[run->device].link, &run->job);
+		req->loop->links[run->device].dirty = true;
+	} else if (req->helped != NULL) {
+		req->helped = request_unref;
+		req->refs++;
+	}
+}
+
 void
 request_end(struct request *req)
 {
+	if (!req->ready)
+		outlive(req);
 	log_debug("%s: %s %s -> %d", req->id, req->conn->method, req->conn->target, req->reply.status);
 	conn_request_end(req->conn);
 	request_unref(req);
@@ -170,8 +196,10 @@ request_begin(struct request *req)
 enum request_turn
 request_turn(struct request *req)
 {
-	if (!req->suspended && !req->ready) /* the first one */
+	if (!req->begun) {
+		req->begun = true;
 		request_begin(req);
+	}
 	if (req->gone)
 		return TURN_GONE;
 	return req->ready ? TURN_REPLY : TURN_WAIT;
@@ -185,6 +213,8 @@ request_ready(struct request *req)
 	req->ready = true;
 	if (req->suspended)
 		http_resume(req);
+	else if (req->held)
+		req->loop->http_ready = true;
 }
 
 /* ---------------------------------------------------------------- helpers */
@@ -202,7 +232,9 @@ helped(struct helper_task *t)
 	request_done_f done = req->helped;
 
 	req->helped = NULL;
-	if (req->gone)
+	if (done == request_unref)
+		done(req);
+	else if (req->gone)
 		request_ready(req);
 	else
 		done(req);

@@ -62,7 +62,7 @@ struct compute_request {
 	struct link_job job;
 	struct msg_done done;
 	bool submitted, counted;
-	bool orphaned;			    /* answered while the device still has the job: the job holds a reference */
+	bool orphaned;			    /* over while the device still has the job: the job holds a reference */
 	struct text hints;		    /* a JSON list */
 	struct text stats_head, stats_tail; /* see make_stats() */
 	uint64_t reserve_ns;		    /* what making fresh memory took, before the body and for the outputs */
@@ -79,8 +79,10 @@ struct request {
 	uint32_t op_index;
 	bool oip;
 	bool head_only; /* HEAD */
-	bool suspended, ready, gone;
-	int refs;	/* libmicrohttpd's request, and the response that points into our memory */
+	bool begun, suspended, ready, gone;
+	bool held;     /* waits without being suspended; see hold() in http.c */
+	uint8_t asked; /* how often it was asked for its reply while held */
+	int refs; /* libmicrohttpd's request, the response that points into our memory, a job or helper that goes on alone */
 	enum form form; /* the reply's */
 	bool npy_asked; /* by the Accept header: not ours to change */
 	enum coding reply_coding;
@@ -95,13 +97,16 @@ struct request {
 struct request *request_new(struct conn *c, void *mhd);
 /* Drop one reference. */
 void request_unref(struct request *req);
-/* The exchange is over (libmicrohttpd's completed callback). */
+/* The exchange is over (libmicrohttpd's completed callback), perhaps while device or helper still have the request. */
 void request_end(struct request *req);
 
 enum request_turn { TURN_WAIT, TURN_REPLY, TURN_GONE };
 
 /* From libmicrohttpd's handler: the first call begins the request, later ones fetch the reply. */
 enum request_turn request_turn(struct request *req);
+
+/* The device has it. */
+bool request_is_submitted(const struct request *req);
 
 /* conn.c's news. feed and advance return -1 when the request has failed: the rest of the body does not matter. */
 int request_body_feed(struct request *req, const unsigned char *p, size_t n);

@@ -243,6 +243,19 @@ class Time(Faults):
             problem(job.reply(), 504)
             quiescent(s)
 
+    def test_gone_in_a_moment(self):
+        """Clients that break off while device or helper have their small request: with luck, at every point of it."""
+        pid = device(self.server)["pid"]
+        digest = rms_body(64, 4096)
+        for i in range(300):
+            body, query = (digest, "?outputs=digest") if i % 3 == 0 else (rms_body(), "?iters=%d" % (1 + i % 50))
+            c = self.server.client()
+            c.send(c.head("POST", RUN + query, [SAFETENSORS], len(body)) + body)
+            time.sleep(i % 23 * 1e-4)
+            reset(c)
+        quiescent(self.server)
+        self.assertEqual(device(self.server)["pid"], pid)
+
     def test_server_limit(self):
         with t.Server("--timeout", "0.3", *SMALL) as s:
             for extra in ({}, {"timeout_ms": 60000}):
