@@ -6,6 +6,8 @@
 #ifndef EMU_OPERAND_H
 #define EMU_OPERAND_H
 
+#include <math.h>
+
 #include "emulator/exec.h"
 #include "emulator/half.h"
 
@@ -283,6 +285,25 @@ static inline u32
 min_i32(u32 a, u32 b)
 {
 	return SIGNED(a) < SIGNED(b) ? a : b;
+}
+
+/* v_frexp_mant and v_frexp_exp; Inf and NaN have no exponent. */
+static inline float
+mantissa_f32(float x)
+{
+	int e;
+
+	return isfinite(x) ? frexpf(x, &e) : x;
+}
+
+static inline int
+exponent_f32(float x)
+{
+	int e = 0;
+
+	if (isfinite(x))
+		frexpf(x, &e);
+	return e;
 }
 
 #endif

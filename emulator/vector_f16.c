@@ -5,8 +5,6 @@
 #define OP_GROUP vector_f16
 #include "emulator/operand.h"
 
-#include <math.h>
-
 #define V_F16_1(nm, expr)                                                                                              \
 	OP(nm)                                                                                                         \
 	{                                                                                                              \
@@ -87,24 +85,6 @@ min_i16(u32 a, u32 b)
 	return (i16)a < (i16)b ? (i16)a : (i16)b;
 }
 
-static inline float
-mantissa(float x)
-{
-	int e;
-
-	return isfinite(x) ? frexpf(x, &e) : x;
-}
-
-static inline int
-exponent(float x)
-{
-	int e = 0;
-
-	if (isfinite(x))
-		frexpf(x, &e);
-	return e;
-}
-
 /* clang-format off */
 V_F16_2(v_add_f16, a + b)
 V_F16_2(v_sub_f16, a - b)
@@ -129,7 +109,7 @@ V_F16_1(v_rndne_f16, nearbyintf(a))
 V_F16_1(v_fract_f16, a - floorf(a))
 V_F16_1(v_sin_f16, sinf(6.2831853f * a))
 V_F16_1(v_cos_f16, cosf(6.2831853f * a))
-V_F16_1(v_frexp_mant_f16, mantissa(a))
+V_F16_1(v_frexp_mant_f16, mantissa_f32(a))
 /* clang-format on */
 
 OP(v_fmac_f16)
@@ -158,7 +138,7 @@ OP(v_frexp_exp_i16_f16)
 	SRC_F16(A, 0);
 	u32 R[LANES];
 
-	EACH_LANE(i) R[i] = (u16)exponent(A[i]);
+	EACH_LANE(i) R[i] = (u16)exponent_f32(A[i]);
 	put_16(w, o, R, 0);
 }
 

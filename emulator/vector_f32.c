@@ -5,8 +5,6 @@
 #define OP_GROUP vector_f32
 #include "emulator/operand.h"
 
-#include <math.h>
-
 #define V_F32_1(nm, expr)                                                                                              \
 	OP(nm)                                                                                                         \
 	{                                                                                                              \
@@ -79,24 +77,6 @@ exp2_flushed(float x)
 	return x != x ? x : r;
 }
 
-static inline float
-mantissa(float x)
-{
-	int e;
-
-	return isfinite(x) ? frexpf(x, &e) : x;
-}
-
-static inline int
-exponent(float x)
-{
-	int e = 0;
-
-	if (isfinite(x))
-		frexpf(x, &e);
-	return e;
-}
-
 /* clang-format off */
 V_F32_2(v_add_f32, a + b)
 V_F32_2(v_sub_f32, a - b)
@@ -139,14 +119,14 @@ V_F32_1(v_ceil_f32, ceilf(a))
 V_F32_1(v_trunc_f32, truncf(a))
 V_F32_1(v_rndne_f32, nearbyintf(a))
 V_F32_1(v_fract_f32, min_f32(a - floorf(a), 0.99999994f))
-V_F32_1(v_frexp_mant_f32, mantissa(a))
+V_F32_1(v_frexp_mant_f32, mantissa_f32(a))
 
 OP(v_frexp_exp_i32_f32)
 {
 	SRC_F32(A, 0);
 	u32 R[LANES];
 
-	EACH_LANE(i) R[i] = (u32)exponent(A[i]);
+	EACH_LANE(i) R[i] = (u32)exponent_f32(A[i]);
 	put_32(w, o, R);
 }
 

@@ -1,4 +1,4 @@
-"""What test_framing, test_serving and test_faults share: small requests whose answers are known, checks of problem
+"""What test_framing, test_bodies, test_serving and test_faults share: small requests whose answers are known, checks of problem
 replies, and looks at a server from outside.
 """
 import json
@@ -13,6 +13,24 @@ import aiterd_test as t
 
 RUN = "/v1/ops/rmsnorm"
 SAFETENSORS = ("Content-Type", "application/x-safetensors")
+SMUGGLED = b"GET /v1/limits HTTP/1.1\r\nHost: smuggled\r\n\r\n"  # stands where nothing may be answered
+MAX_BODY = 1 << 25  # of small_bodies_server()
+
+
+def small_bodies_server():
+    """A server for tests of framing, which has answered once."""
+    server = t.Server("--loops", "2", "--threads", "1", "--prefault", "1M", "--max-body", str(MAX_BODY))
+    server.request("GET", "/v1/info")
+    return server
+
+
+def head(*fields, line="GET /v1/limits HTTP/1.1", host=True):
+    fields = (["Host: a"] if host else []) + list(fields)
+    return ("\r\n".join([line] + fields) + "\r\n\r\n").encode("latin1")
+
+
+def post(*fields):
+    return head("Content-Type: application/x-safetensors", *fields, line="POST %s HTTP/1.1" % RUN)
 
 
 def rms_arrays(rows=3, columns=8, seed=0):

@@ -7,31 +7,19 @@ import time
 import unittest
 
 import aiterd_test as t
-from exchange import RUN, alive, problem, refused, rms_body, rms_check
-
-SMUGGLED = b"GET /v1/limits HTTP/1.1\r\nHost: smuggled\r\n\r\n"
-MAX_BODY = 1 << 25
+from exchange import (MAX_BODY, RUN, SMUGGLED, alive, head, post, problem, refused, rms_body, rms_check,
+                      small_bodies_server)
 
 server = None
 
 
 def setUpModule():
     global server
-    server = t.Server("--loops", "2", "--threads", "1", "--prefault", "1M", "--max-body", str(MAX_BODY))
-    server.request("GET", "/v1/info")
+    server = small_bodies_server()
 
 
 def tearDownModule():
     server.stop()
-
-
-def head(*fields, line="GET /v1/limits HTTP/1.1", host=True):
-    fields = (["Host: a"] if host else []) + list(fields)
-    return ("\r\n".join([line] + fields) + "\r\n\r\n").encode("latin1")
-
-
-def post(*fields):
-    return head("Content-Type: application/x-safetensors", *fields, line="POST %s HTTP/1.1" % RUN)
 
 
 class Heads(unittest.TestCase):
