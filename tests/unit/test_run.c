@@ -206,7 +206,7 @@ setup(void)
 	const struct op *op = op_find("rmsnorm", 7, &c->op);
 	struct err e = {0};
 
-	cr_assert_eq(dev_open(&d, 0, 1, &e), 0);
+	cr_assert_eq(dev_open(&d, 0, 1, NULL, &e), 0);
 	cr_assert(op);
 	for (int i = 0; i < 6 * 32; i++)
 		x[i] = (float)(i % 13) - 6;
