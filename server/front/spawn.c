@@ -47,8 +47,8 @@ is_folder(const char *path)
 int
 spawn_aiter_dir(const char *option, char *path, size_t size, struct err *e)
 {
-	const char *aiters = getenv("AITER_ASM_DIR");
-	char here[512];
+	const char *aiters = getenv("AITER_ASM_DIR"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	int n = 0;
 
 	path[0] = '\0';
 	if (strcmp(option, "none") == 0)
@@ -64,8 +64,11 @@ spawn_aiter_dir(const char *option, char *path, size_t size, struct err *e)
 			path[0] = '\0';
 		return 0;
 	}
-	own_folder(here, sizeof(here));
-	if ((size_t)snprintf(path, size, "%s/aiter", here) < size && *here && is_folder(path))
+	if (data && *data)
+		n = snprintf(path, size, "%s/aiterd/aiter", data);
+	else if (home && *home)
+		n = snprintf(path, size, "%s/.local/share/aiterd/aiter", home);
+	if (n > 0 && (size_t)n < size && is_folder(path))
 		return 0;
 	if ((size_t)snprintf(path, size, "%s/aiter", PKGDATADIR) >= size || !is_folder(path))
 		path[0] = '\0';

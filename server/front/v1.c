@@ -106,6 +106,21 @@ add_device(struct text *t, struct service *svc, unsigned i)
 	text_add(t, "}}");
 }
 
+/* A device has something to say about AITER's code objects, if only what is wrong with them. */
+static bool
+aiter_in_use(struct service *svc)
+{
+	unsigned n = supervisor_devices(svc->sup);
+	struct device_state d;
+
+	for (unsigned i = 0; i < n; i++) {
+		supervisor_device(svc->sup, i, &d);
+		if (d.info.aiter[0] != '\0')
+			return true;
+	}
+	return false;
+}
+
 void
 v1_info(struct request *req)
 {
@@ -125,7 +140,7 @@ v1_info(struct request *req)
 		atomic_load(&svc->connections), atomic_load(&svc->requests), service_ready(svc) ? "true" : "false",
 		atomic_load(&svc->draining) ? "true" : "false");
 	text_add(&t, ",\"aiter\":");
-	if (svc->aiter_dir[0] != '\0') {
+	if (aiter_in_use(svc)) {
 		text_add(&t, "{\"dir\":");
 		text_json(&t, svc->aiter_dir);
 		text_addf(&t, ",\"commit\":\"%s\"}", aiter_commit);

@@ -8,7 +8,6 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +16,7 @@
 #define LIMIT INT64_C(0x100000000) /* offsets are 32 bits wide; a carry out of them is dropped */
 #define GRID_YZ_MAX 65535
 #define THREADS_MAX (INT64_C(1) << 40) /* in a launch; more would run for days */
+#define SCALE_MAX 2e38f		       /* times log2(e) still a number */
 #define LONG_QUERY 16384	       /* from there on AITER tunes differently */
 
 /* Byte offsets of the slots. */
@@ -77,13 +77,13 @@ put_pointer(struct launch *l, int at, const void *p)
 	memcpy(l->arg + at, &p, sizeof(p));
 }
 
-/* 0: every key; 2: causal; -1: a window that AITER's assembly does not have. */
+/* 0: every key; 2: causal; -1: a window that AITER's assembly does not have. A single query sees all: as AITER has it. */
 static int
 mask_of(const struct attn_problem *p)
 {
-	if (p->left != -1)
+	if (p->left != -1 || p->right > 0)
 		return -1;
-	return p->right == -1 ? 0 : p->right == 0 ? 2 : -1;
+	return p->right == -1 || p->seqlen_q == 1 ? 0 : 2;
 }
 
 static const struct aiter_row *
@@ -154,9 +154,9 @@ check(const struct attn_problem *p, const struct aiter_row *r, int64_t tokens_q,
 		}
 	if (p->seqlen_q > INT32_MAX || p->seqlen_k > INT32_MAX)
 		return refuse(e, "its assembly attention counts tokens in 31 bits");
-	/* It looks for the largest score before scaling. */
-	if (!(scale >= 0x1p-126f && isfinite(scale)))
-		return refuse(e, "its assembly attention wants a softmax_scale above 0, normal in fp32");
+	/* It looks for the largest score before it scales: with 0, denormals and negative scales NaN comes out. */
+	if (!(scale >= 0x1p-126f && scale <= SCALE_MAX))
+		return refuse(e, "its assembly attention wants a softmax_scale between 1.2e-38 and 2e38");
 	return 0;
 }
 
