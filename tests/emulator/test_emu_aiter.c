@@ -249,15 +249,15 @@ Test(aiter, attention_in_any_order)
 				    .group = i / 3 % 2,
 				    .slot96 = 260,
 				    .scale = 0.1f};
-		char file[160], name[96];
+		char base[64], file[128], name[96];
 		uint8_t *first = NULL;
 		hipFunction_t f;
 		unsigned tiles;
 
-		snprintf(name, sizeof name, "hd%s_bf16_%s%s%s", i < 12 ? "128" : "192x128", i / 6 % 2 ? "causal_" : "",
-			 cvts[i % 3], p.group ? "_group" : "");
-		snprintf(file, sizeof file, "fmha_v3_fwd/MI300/fwd_%s", name);
-		snprintf(name, sizeof name, "fmha_%s", file + strlen("fmha_v3_fwd/MI300/"));
+		snprintf(base, sizeof base, "fwd_hd%s_bf16_%s%s%s", i < 12 ? "128" : "192x128",
+			 i / 6 % 2 ? "causal_" : "", cvts[i % 3], p.group ? "_group" : "");
+		snprintf(file, sizeof file, "fmha_v3_fwd/MI300/%s", base);
+		snprintf(name, sizeof name, "fmha_%s", base);
 		f = kernel(file, name);
 		prepare(&p);
 		tiles = p.dim == 192 ? 3 : i / 6 % 2 ? 1 : 2;

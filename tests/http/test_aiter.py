@@ -301,7 +301,7 @@ class Choice(Kernels):
 
 
 class NotNumbers(Kernels):
-    """NaN and Inf, where AITER's kernels differ from the float64 reference (server/ops/README.md says how)."""
+    """NaN and Inf, where AITER's kernels differ from the float64 reference (kernels/README.md says how)."""
 
     def ask(self, impl, tensors, **params):
         call = calls.Call("flash_attn_func", tensors, dict(params, return_lse=True), {}, "bf16")
