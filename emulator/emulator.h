@@ -57,6 +57,9 @@ void emu_stats_mfma_share(const struct emu_mix *mix, double *no_overlap, double 
 /* Reads the environment again (README.md lists the names); done once when the program starts. */
 void emu_settings_read(void);
 
+/* The PCI device id of the chip that is played: 0x74a1, an MI300X, unless the environment says otherwise. */
+unsigned emu_chip_id(void);
+
 /* The variant of the executor in use: "avx512", "avx2" or "base". */
 const char *emu_isa_name(void);
 

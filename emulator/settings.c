@@ -41,11 +41,18 @@ emu_settings_read(void)
 	t->abort = integer("EMUHIP_ABORT", 0);
 	t->unknown = integer("EMUHIP_UNKNOWN", 0);
 	t->trace = integer("EMUHIP_TRACE", 0);
+	t->chip = (unsigned)integer("EMUHIP_CHIP", 0x74a1);
 	t->count_classes = t->log > t->stats ? t->log : t->stats;
 	s = getenv("EMUHIP_MAXINST");
 	t->max_instructions = s != NULL ? strtoull(s, NULL, 0) : 2000000000;
 	t->llvm = getenv("EMUHIP_LLVM");
 	t->isa = getenv("EMUHIP_ISA");
+}
+
+unsigned
+emu_chip_id(void)
+{
+	return emu_settings.chip;
 }
 
 __attribute__((constructor)) static void

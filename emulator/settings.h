@@ -18,6 +18,7 @@ struct emu_settings {
 	int abort;
 	int unknown;
 	int trace;
+	unsigned chip;
 	int count_classes; /* from log and stats, or by emu_stats_count_classes */
 	u64 max_instructions;
 	const char *llvm; /* NULL: the usual names */

@@ -13,7 +13,8 @@
 #define LAUNCH_SYMBOL_MAX 64
 
 struct launch {
-	const char *object;		/* code object file in the architecture's folder; a literal */
+	const char *object; /* code object file in the architecture's folder; a literal */
+	const void *image;  /* AITER's: the object's bytes, which outlive the plan; NULL: ours, see object */
 	char symbol[LAUNCH_SYMBOL_MAX]; /* kernel in it */
 	uint32_t grid[3], block[3];	/* in workgroups; in threads */
 	uint32_t lds;			/* dynamic; what a kernel declares itself is not counted here */
@@ -28,9 +29,12 @@ struct launch_plan {
 	size_t workspace; /* bytes, aligned to 256; its address was one of the planner's inputs */
 };
 
+struct aiter_table;
+
 /* What planners want to know about a device. */
 struct launch_device {
 	int compute_units;
+	const struct aiter_table *aiter; /* AITER's kernels for it; NULL: there is no talk of any */
 };
 
 #endif

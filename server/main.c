@@ -16,6 +16,7 @@
 #include "front/helpers.h"
 #include "front/listen.h"
 #include "front/loop.h"
+#include "front/spawn.h"
 #include "log.h"
 #include "options.h"
 
@@ -107,6 +108,7 @@ start(struct service *svc, const struct options *o)
 	uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 	struct supervisor_config sc = {.devices = o->device,
 				       .worker_dir = o->worker_dir[0] != '\0' ? o->worker_dir : NULL,
+				       .aiter_dir = svc->aiter_dir[0] != '\0' ? svc->aiter_dir : NULL,
 				       .cpu_threads = (int)o->threads,
 				       .start_timeout_s = 60,
 				       .ping_s = 10};
@@ -228,7 +230,8 @@ main(int argc, char **argv)
 	if (verdict == OPTIONS_EXIT)
 		return 0;
 	if (verdict == OPTIONS_BAD || setup_log(&opt, &e) == -1 || listen_check(opt.listen, &e) == -1 ||
-	    supervisor_check(opt.device, &e) == -1) {
+	    supervisor_check(opt.device, &e) == -1 ||
+	    spawn_aiter_dir(opt.aiter_dir, service.aiter_dir, sizeof(service.aiter_dir), &e) == -1) {
 		fprintf(stderr, "aiterd: %s\nTry aiterd --help.\n", e.msg);
 		return 2;
 	}

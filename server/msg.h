@@ -34,6 +34,7 @@
 #define MSG_VERSION 2
 #define MSG_OPS_MAX 32
 #define MSG_IMPL_MAX 112
+#define MSG_WHY_MAX 320
 #define WORKER_FD_BASE 3
 
 enum msg_type {
@@ -69,7 +70,8 @@ struct device_info {
 	uint32_t compute_units;		    /* cpu: threads used */
 	uint32_t clock_mhz;		    /* 0: unknown */
 	uint64_t memory_total, memory_free; /* bytes; cpu: of the machine */
-	uint8_t timing_meaningless;	    /* emulated */
+	char aiter[MSG_WHY_MAX]; /* which of AITER's kernels it has, or what is wrong with them; "": no talk of any */
+	uint8_t timing_meaningless; /* emulated */
 	uint8_t reserved0[7];
 	uint32_t impls[MSG_OPS_MAX]; /* per operator of the table: 1 << enum impl */
 };
@@ -95,9 +97,9 @@ struct msg_job {
 	uint32_t baseline;	/* enum impl to time beside it (IMPL_NAIVE), or IMPL_AUTO for none */
 	uint32_t warmup, iters; /* iters >= 1 */
 	uint32_t flush;		/* clear the caches before each timed iteration */
-	uint32_t reserved0;
-	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
-	uint64_t submitted_ns; /* the same clock; link_submit sets it */
+	uint32_t dry;		/* do not run: say what would; tensors have no place in memory */
+	uint64_t deadline_ns;	/* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
+	uint64_t submitted_ns;	/* the same clock; link_submit sets it */
 };
 
 struct sample_stats {
@@ -112,8 +114,9 @@ struct memory_stats { /* bytes */
 
 struct msg_done {
 	struct msg m;
-	struct err err;		 /* code ERR_NONE: it worked */
-	char impl[MSG_IMPL_MAX]; /* "cpu:avx512", "reference", "own:attn_fwd_f16_d64" */
+	struct err err;			 /* code ERR_NONE: it worked */
+	char impl[MSG_IMPL_MAX];	 /* "cpu:avx512", "reference", "own:attn_fwd_f16_d64" */
+	char why_not_aiter[MSG_WHY_MAX]; /* of a dry job; "": it would be AITER's */
 	struct sample_stats kernel;
 	char baseline_impl[MSG_IMPL_MAX]; /* "" : none was asked for */
 	struct sample_stats baseline;

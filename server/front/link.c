@@ -155,13 +155,13 @@ put(struct link *l, const void *m, size_t len, int fd)
 	return rc == 0 ? 0 : 1;
 }
 
-/* Make sure the worker has mapped what the job's tensors lie in. */
+/* Make sure the worker has mapped what the job's tensors lie in; a dry job's lie nowhere. */
 static int
 map_slabs(struct link *l, const struct link_job *j)
 {
 	uint32_t last = UINT32_MAX;
 
-	for (int i = 0; i < OP_TENSORS_MAX; i++) {
+	for (int i = 0; i < OP_TENSORS_MAX && !j->msg.dry; i++) {
 		const struct tensor *t = &j->msg.call.tensors[i];
 		struct msg_map map = {.m = {.type = MSG_MAP, .length = sizeof(map)}};
 		int fd;

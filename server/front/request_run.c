@@ -1,6 +1,7 @@
 /*
  * request_run.c: from a complete body to a job at a device: finish decoding, gather parameters, bind the call to the
- * operator's rules, choose the device, reserve the outputs, submit. A dry run stops before the last step.
+ * operator's rules, choose the device, reserve the outputs, submit. For a dry run there are no outputs, and the device only
+ * tells what it would run.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -265,8 +266,9 @@ wrap_plan(struct request *req, struct text *plan)
 	*plan = t;
 }
 
+/* The device has said what it would run. */
 static void
-dry_run(struct request *req)
+dry_answer(struct request *req)
 {
 	struct compute_request *run = req->run;
 	const struct op_call *c = &run->job.msg.call;
@@ -276,6 +278,11 @@ dry_run(struct request *req)
 	struct text t;
 	int i;
 
+	if (run->done.err.code != ERR_NONE) {
+		req->err = run->done.err;
+		request_reply_error(req);
+		return;
+	}
 	supervisor_device(req->loop->svc->sup, run->device, &d);
 	text_init(&t, 64 * 1024);
 	text_add(&t, "{\"op\":");
@@ -283,12 +290,9 @@ dry_run(struct request *req)
 	text_add(&t, ",\"dry_run\":true,\"device\":");
 	text_json(&t, d.id);
 	text_add(&t, ",\"impl\":");
-	text_json(&t, impl_name(run->run.impl == IMPL_AUTO ? IMPL_OWN : run->run.impl));
+	text_json(&t, run->done.impl);
 	text_add(&t, ",\"why_not_aiter\":");
-	if ((d.info.impls[req->op_index] & (1u << IMPL_AITER)) != 0)
-		text_add(&t, "null");
-	else
-		text_json(&t, "AITER's kernels are gfx942 machine code; this device has none for this operator");
+	text_json(&t, run->done.why_not_aiter[0] != '\0' ? run->done.why_not_aiter : NULL);
 	text_add(&t, ",\"outputs\":{");
 	for (i = 0; i < op_tensor_count(req->op); i++) {
 		if (req->op->tensors[i].role != OP_OUT || c->tensors[i].dtype == DT_NONE)
@@ -329,7 +333,10 @@ job_done(struct link_job *job, const struct msg_done *done)
 		request_ready(req);
 		return;
 	}
-	request_answer(req);
+	if (req->run->run.dry_run)
+		dry_answer(req);
+	else
+		request_answer(req);
 }
 
 static void
@@ -349,6 +356,7 @@ submit(struct request *req)
 	m->warmup = run->run.warmup;
 	m->iters = run->run.iters;
 	m->flush = run->run.flush;
+	m->dry = run->run.dry_run;
 	req->t[T_SUBMITTED] = clock_ns();
 	m->deadline_ns = req->t[T_RECEIVED] + (uint64_t)(run->run.timeout_s * 1e9);
 	run->job.done = job_done;
@@ -404,7 +412,7 @@ decoded(struct request *req)
 	req->t[T_DECODED] = clock_ns();
 	if (e->code == ERR_NONE && gather(req, e) == 0 && choose_device(req, e) == 0 && settle_form(req, e) == 0) {
 		if (req->run->run.dry_run)
-			dry_run(req);
+			submit(req);
 		else
 			reserve(req);
 		return;

@@ -34,6 +34,7 @@ struct service {
 	int n_loops;
 
 	uint64_t started_ns;
+	char aiter_dir[1024];	   /* AITER's code objects; "": none */
 	char address[ADDRESS_MAX]; /* "http://127.0.0.1:8000": the first one served, for examples */
 
 	_Atomic bool draining;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,6 +24,57 @@
 
 extern char **environ;
 
+/* The folder of this executable; "" when it cannot be told. */
+static void
+own_folder(char *here, size_t size)
+{
+	ssize_t n = readlink("/proc/self/exe", here, size - 1);
+	char *slash;
+
+	here[n > 0 ? n : 0] = '\0';
+	slash = strrchr(here, '/');
+	here[slash ? slash - here : 0] = '\0';
+}
+
+static bool
+is_folder(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int
+spawn_aiter_dir(const char *option, char *path, size_t size, struct err *e)
+{
+	const char *aiters = getenv("AITER_ASM_DIR"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	int n = 0;
+
+	path[0] = '\0';
+	if (strcmp(option, "none") == 0)
+		return 0;
+	if (*option) {
+		if ((size_t)snprintf(path, size, "%s", option) >= size || !is_folder(path))
+			return err_param(e, ERR_INVALID_PARAMETER, "--aiter-dir", option, "a folder that holds gfx942/",
+					 "--aiter-dir: '%.200s' is no folder", option);
+		return 0;
+	}
+	if (aiters && *aiters) {
+		if ((size_t)snprintf(path, size, "%s", aiters) >= size)
+			path[0] = '\0';
+		return 0;
+	}
+	if (data && *data)
+		n = snprintf(path, size, "%s/aiterd/aiter", data);
+	else if (home && *home)
+		n = snprintf(path, size, "%s/.local/share/aiterd/aiter", home);
+	if (n > 0 && (size_t)n < size && is_folder(path))
+		return 0;
+	if ((size_t)snprintf(path, size, "%s/aiter", PKGDATADIR) >= size || !is_folder(path))
+		path[0] = '\0';
+	return 0;
+}
+
 int
 spawn_find(const char *worker_dir, const char *kind, char *path, size_t size, struct err *e)
 {
@@ -33,15 +85,9 @@ spawn_find(const char *worker_dir, const char *kind, char *path, size_t size, st
 	if (worker_dir && *worker_dir) {
 		dirs[0] = worker_dir;
 	} else {
-		char *slash;
-
-		n = readlink("/proc/self/exe", here, sizeof(here) - 1);
-		here[n > 0 ? n : 0] = '\0';
-		slash = strrchr(here, '/');
-		if (slash) {
-			*slash = '\0';
+		own_folder(here, sizeof(here));
+		if (*here)
 			dirs[0] = here;
-		}
 #ifdef PKGLIBEXECDIR
 		dirs[dirs[0] ? 1 : 0] = PKGLIBEXECDIR;
 #endif
@@ -101,12 +147,13 @@ ends_make(int loops, int status_fd, struct spawned *s, int *ends, int *output)
 }
 
 int
-spawn_worker(const char *path, int ordinal, int loops, int threads, int status_fd, struct spawned *s, struct err *e)
+spawn_worker(const char *path, int ordinal, int loops, int threads, const char *aiter_dir, int status_fd,
+	     struct spawned *s, struct err *e)
 {
 	int *ends = xcalloc((unsigned)loops + 2, sizeof(int)), output = -1, rc;
 	char ordinal_text[16], loops_text[16], threads_text[16];
 	const char *slash = strrchr(path, '/');
-	char *argv[8], *name = xstrdup(slash ? slash + 1 : path);
+	char *argv[10], *name = xstrdup(slash ? slash + 1 : path), *dir = aiter_dir ? xstrdup(aiter_dir) : NULL;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t none, all;
@@ -147,7 +194,9 @@ spawn_worker(const char *path, int ordinal, int loops, int threads, int status_f
 	argv[4] = loops_text;
 	argv[5] = (char[]){"--threads"};
 	argv[6] = threads_text;
-	argv[7] = NULL;
+	argv[7] = aiter_dir ? (char[]){"--aiter-dir"} : NULL;
+	argv[8] = dir;
+	argv[9] = NULL;
 	rc = posix_spawn(&s->pid, path, &actions, &attr, argv, environ);
 	if (rc != 0) {
 		s->pid = -1;
@@ -169,6 +218,7 @@ out:
 	close_all(&output, 1);
 	free(ends);
 	free(name);
+	free(dir);
 	if (rc == -1) {
 		close_all(s->socks, loops);
 		close_all(&s->control, 1);

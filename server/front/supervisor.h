@@ -37,6 +37,7 @@ struct supervisor_events {
 struct supervisor_config {
 	const char *devices;	/* "cpu" or "hip:0,cpu": a cpu worker is always added, last, if none is named */
 	const char *worker_dir; /* NULL: beside the executable, then PKGLIBEXECDIR */
+	const char *aiter_dir;	/* AITER's code objects, for GPU workers; NULL: none */
 	int loops;
 	int cpu_threads;
 	unsigned start_timeout_s, ping_s; /* HELLO within; a ping unanswered for this long while idle is a hang */

@@ -12,6 +12,14 @@
 
 static const char json[] = "application/json";
 
+#define C(commit) commit
+#define S(path, sum)
+static const char aiter_commit[] =
+#include "worker/aiter_sums.def"
+	;
+#undef S
+#undef C
+
 void
 v1_index(struct request *req)
 {
@@ -82,6 +90,10 @@ add_device(struct text *t, struct service *svc, unsigned i)
 		  (unsigned long long)d.finished, (unsigned long long)(d.busy_ns / 1000000));
 	if (d.info.timing_meaningless)
 		text_add(t, ",\"timing_meaningless\":true");
+	if (d.info.aiter[0] != '\0') {
+		text_add(t, ",\"aiter\":");
+		text_json(t, d.info.aiter);
+	}
 	if (d.obituary.code != ERR_NONE) {
 		text_add(t, ",\"last_death\":");
 		text_json(t, d.obituary.msg);
@@ -92,6 +104,21 @@ add_device(struct text *t, struct service *svc, unsigned i)
 		add_impls(t, d.info.impls[k]);
 	}
 	text_add(t, "}}");
+}
+
+/* A device has something to say about AITER's code objects, if only what is wrong with them. */
+static bool
+aiter_in_use(struct service *svc)
+{
+	unsigned n = supervisor_devices(svc->sup);
+	struct device_state d;
+
+	for (unsigned i = 0; i < n; i++) {
+		supervisor_device(svc->sup, i, &d);
+		if (d.info.aiter[0] != '\0')
+			return true;
+	}
+	return false;
 }
 
 void
@@ -112,7 +139,15 @@ v1_info(struct request *req)
 		(int)getpid(), (unsigned long long)((clock_ns() - svc->started_ns) / 1000000000u), svc->n_loops,
 		atomic_load(&svc->connections), atomic_load(&svc->requests), service_ready(svc) ? "true" : "false",
 		atomic_load(&svc->draining) ? "true" : "false");
-	text_add(&t, ",\"aiter\":null,\"devices\":[");
+	text_add(&t, ",\"aiter\":");
+	if (aiter_in_use(svc)) {
+		text_add(&t, "{\"dir\":");
+		text_json(&t, svc->aiter_dir);
+		text_addf(&t, ",\"commit\":\"%s\"}", aiter_commit);
+	} else {
+		text_add(&t, "null");
+	}
+	text_add(&t, ",\"devices\":[");
 	for (i = 0; i < n; i++) {
 		text_add(&t, i > 0 ? "," : "");
 		add_device(&t, svc, i);

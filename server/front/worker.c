@@ -123,7 +123,9 @@ worker_start(struct supervisor *s, struct worker *w)
 	atomic_store(&w->status->allocated, 0);
 	rc = spawn_find(s->config.worker_dir, w->state.info.kind, path, sizeof(path), &e);
 	if (rc == 0)
-		rc = spawn_worker(path, w->ordinal, s->config.loops, s->config.cpu_threads, w->status_fd, &p, &e);
+		rc = spawn_worker(path, w->ordinal, s->config.loops, s->config.cpu_threads,
+				  strcmp(w->state.info.kind, "cpu") != 0 ? s->config.aiter_dir : NULL, w->status_fd, &p,
+				  &e);
 	now = clock_ns();
 	if (w->delay_ns == 0)
 		w->delay_ns = DELAY_MIN;

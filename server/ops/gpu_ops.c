@@ -3,6 +3,7 @@
  */
 #include "ops/gpu_ops.h"
 
+#include "ops/gpu_aiter.h"
 #include "ops/gpu_attn.h"
 #include "ops/gpu_rmsnorm.h"
 
@@ -34,6 +35,17 @@ attn_naive(const struct op_call *c, const struct launch_device *d, void *workspa
 }
 
 static int
+attn_aiter(const struct op_call *c, const struct launch_device *d, void *workspace, struct launch_plan *plan,
+	   struct err *e)
+{
+	struct attn_problem p;
+
+	(void)workspace;
+	attn_problem_get(c, &p);
+	return gpu_aiter_attn_plan(&p, p.cu_q ? op_dim(c, "Tq") : p.batch * p.seqlen_q, tokens_k(c, &p), d, plan, e);
+}
+
+static int
 rmsnorm_own(const struct op_call *c, const struct launch_device *d, void *workspace, struct launch_plan *plan,
 	    struct err *e)
 {
@@ -45,9 +57,9 @@ rmsnorm_own(const struct op_call *c, const struct launch_device *d, void *worksp
 }
 
 static const struct gpu_op table[] = {
-	{&op_flash_attn_func, attn_own, attn_naive},
-	{&op_flash_attn_varlen_func, attn_own, attn_naive},
-	{&op_rmsnorm, rmsnorm_own, NULL},
+	{&op_flash_attn_func, attn_own, attn_naive, attn_aiter},
+	{&op_flash_attn_varlen_func, attn_own, attn_naive, attn_aiter},
+	{&op_rmsnorm, rmsnorm_own, NULL, NULL},
 };
 
 const struct gpu_op *

@@ -18,6 +18,8 @@ typedef int (*gpu_plan_f)(const struct op_call *c, const struct launch_device *d
 struct gpu_op {
 	const struct op *op;
 	gpu_plan_f own, naive; /* our kernels; the unfused baseline; NULL: none */
+	/* AITER's, where it has any; refuses with ERR_UNAVAILABLE_IMPL what they do not take. Needs no workspace. */
+	gpu_plan_f aiter;
 };
 
 /* NULL: the operator has no planner at all. */

@@ -152,6 +152,9 @@ cpu_plan(struct device *d, struct device_plan *p, struct err *e)
 {
 	(void)d;
 	(void)e;
+	if (p->dry)
+		snprintf(p->why_not_aiter, sizeof(p->why_not_aiter),
+			 "AITER's kernels are gfx942 machine code, which the cpu device cannot run");
 	if (p->impl == IMPL_AUTO)
 		p->impl = p->op->cpu ? IMPL_OWN : IMPL_REFERENCE;
 	snprintf(p->name, sizeof(p->name), "%s",

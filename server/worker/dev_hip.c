@@ -14,6 +14,7 @@
 
 #include "clock.h"
 #include "ops/gpu_ops.h"
+#include "worker/aiter_files.h"
 
 #ifdef DEVICE_EMULATED
 #define KIND "emulated"
@@ -31,6 +32,7 @@ struct hip {
 	bool has_pool;
 	hipMemPool_t pool;
 	struct hip_objects *objects;
+	struct aiter_files *aiter; /* NULL: none */
 	struct launch_device facts;
 	char name[96], arch[32];
 	uint32_t mhz;
@@ -135,6 +137,7 @@ hip_close(struct device *d)
 		if (h->marks[i])
 			(void)hipEventDestroy(h->marks[i]);
 	hip_objects_free(&h->objects);
+	aiter_files_free(&h->aiter);
 	if (h->stream)
 		(void)hipStreamDestroy(h->stream);
 	free(h);
@@ -171,6 +174,8 @@ hip_open(struct device *d, int ordinal, int threads, struct err *e)
 		if (hip_check(d, hipEventCreate(&h->marks[i]), "hipEventCreate", e) == -1)
 			goto fail;
 	pool_open(h, ordinal);
+	h->aiter = hip_aiter_new(d->aiter_dir, ordinal, h->arch, h->facts.compute_units);
+	h->facts.aiter = h->aiter ? &h->aiter->table : NULL;
 	return 0;
 fail:
 	hip_close(d);
@@ -194,6 +199,8 @@ hip_info(struct device *d, struct device_info *info)
 	memcpy(info->arch, h->arch, sizeof(info->arch));
 	info->compute_units = (uint32_t)h->facts.compute_units;
 	info->clock_mhz = h->mhz;
+	if (h->aiter)
+		snprintf(info->aiter, sizeof(info->aiter), "%s", h->aiter->summary);
 	if (hipRuntimeGetVersion(&version) == hipSuccess)
 		version_text(info->runtime, sizeof(info->runtime), "HIP", version);
 #ifdef DEVICE_EMULATED
@@ -226,6 +233,7 @@ planner(const struct op *op, enum impl impl)
 	case IMPL_NAIVE:
 		return g->naive;
 	case IMPL_AITER:
+		return g->aiter;
 	case IMPL_REFERENCE: /* the cpu worker's */
 	case IMPL_COUNT:
 		break;
@@ -236,11 +244,11 @@ planner(const struct op *op, enum impl impl)
 static uint32_t
 hip_impls(struct device *d, const struct op *op)
 {
+	const struct hip *h = d->priv;
 	uint32_t bits = 0;
 
-	(void)d;
 	for (unsigned i = 0; i < IMPL_COUNT; i++)
-		if (planner(op, (enum impl)i))
+		if (planner(op, (enum impl)i) && (i != IMPL_AITER || (h->aiter && h->aiter->usable > 0)))
 			bits |= 1u << i;
 	return bits;
 }
@@ -310,12 +318,40 @@ hip_unplan(struct device *d, struct device_plan *p)
 static void
 plan_name(struct device_plan *p, const struct launch_plan *plan)
 {
-	const char *impl = p->impl == IMPL_NAIVE ? "naive" : "own";
+	const char *impl = impl_name(p->impl);
 
-	if (plan->count > 0)
+	if (plan->count > 0 && p->impl == IMPL_AITER)
+		snprintf(p->name, sizeof(p->name), "%s:%s", impl, plan->launch[plan->named].object);
+	else if (plan->count > 0)
 		snprintf(p->name, sizeof(p->name), "%s:%s", impl, plan->launch[plan->named].symbol);
 	else
 		snprintf(p->name, sizeof(p->name), "%s", impl);
+}
+
+/* auto: AITER's where it has a kernel for this problem, else our own. */
+static int
+resolve(struct hip *h, struct device_plan *p, struct launch_plan *scratch, struct err *e)
+{
+	gpu_plan_f aiter = planner(p->op, IMPL_AITER);
+	struct err why = {0};
+	int rc = -1;
+
+	if (!p->dry && (p->impl != IMPL_AUTO || !h->aiter))
+		aiter = NULL; /* nobody asks */
+	else if (!aiter)
+		err_set(&why, ERR_UNAVAILABLE_IMPL, "AITER has no code object for %s", p->op->name);
+	if (aiter)
+		rc = aiter(p->call, &h->facts, NULL, scratch, &why);
+	if (rc == -1 && why.code != ERR_NONE && why.code != ERR_UNAVAILABLE_IMPL) {
+		*e = why;
+		return -1;
+	}
+	if (p->impl == IMPL_AUTO)
+		p->impl = rc == 0 ? IMPL_AITER : IMPL_OWN;
+	if (p->impl != IMPL_AITER)
+		snprintf(p->why_not_aiter, sizeof(p->why_not_aiter), "%.300s",
+			 rc == 0 ? "another implementation was asked for" : why.msg);
+	return 0;
 }
 
 static int
@@ -323,16 +359,22 @@ hip_plan(struct device *d, struct device_plan *p, struct err *e)
 {
 	struct hip *h = d->priv;
 	struct hip_plan *hp;
-	gpu_plan_f plan = planner(p->op, p->impl);
+	gpu_plan_f plan;
 	size_t workspace;
 
-	if (p->impl == IMPL_AUTO)
-		p->impl = IMPL_OWN;
 	p->priv = hp = calloc(1, sizeof(*hp));
 	if (!hp)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory to plan %s", p->op->name);
+	if (resolve(h, p, &hp->plan, e) == -1)
+		goto fail;
+	plan = planner(p->op, p->impl);
 	if (plan(p->call, &h->facts, NULL, &hp->plan, e) == -1)
 		goto fail;
+	if (p->dry) {
+		plan_name(p, &hp->plan);
+		hp->plan.workspace = 0; /* there is none to give back */
+		return 0;
+	}
 	workspace = hp->plan.workspace;
 	if (workspace > 0) {
 		hp->workspace = dev_scratch(d, workspace, e);

@@ -1,6 +1,6 @@
 /*
- * dev_hip.h: what the files of the HIP device share: dev_hip.c (the device), hip_objects.c (code objects). A worker's
- * main thread only.
+ * dev_hip.h: what the files of the HIP device share: dev_hip.c (the device), hip_objects.c (code objects),
+ * hip_aiter.c (AITER's). A worker's main thread only.
  */
 #ifndef AITERD_DEV_HIP_H
 #define AITERD_DEV_HIP_H
@@ -20,6 +20,12 @@ struct hip_objects;
 /* Finds the folder of this architecture's code objects. NULL and ERR_DEVICE_UNAVAILABLE when there is none. */
 struct hip_objects *hip_objects_new(const char *arch, struct err *e);
 void hip_objects_free(struct hip_objects **o);
+
+struct aiter_files;
+
+/* AITER's code objects below dir for this device; NULL when dir is NULL or there is no memory. What is wrong with them is
+ * in their table, and told on standard error. */
+struct aiter_files *hip_aiter_new(const char *dir, int ordinal, const char *arch, int compute_units);
 
 /* Load one of them, to learn at start whether this device takes them at all. */
 int hip_objects_probe(struct hip_objects *o, struct device *d, struct err *e);

@@ -19,9 +19,10 @@ note_peak(struct device *d, uint64_t bytes)
 }
 
 int
-dev_open(struct device *d, int ordinal, int threads, struct err *e)
+dev_open(struct device *d, int ordinal, int threads, const char *aiter_dir, struct err *e)
 {
 	memset(d, 0, sizeof(*d));
+	d->aiter_dir = aiter_dir;
 	d->ops = &device_backend;
 	return d->ops->open(d, ordinal, threads, e);
 }

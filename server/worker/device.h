@@ -24,8 +24,10 @@ struct device_plan {
 	const struct op *op;
 	const struct op_call *call; /* tensors' data point to device memory; outlives the plan */
 	enum impl impl;		    /* as asked, AUTO too */
+	bool dry;		    /* only to tell what would run: name and why_not_aiter are all that is wanted */
 	char name[MSG_IMPL_MAX];    /* what ran, known after the first run: "cpu:avx512" */
-	void *priv;		    /* the backend's */
+	char why_not_aiter[MSG_WHY_MAX]; /* dry: ""; or why it is not AITER's kernel that would run */
+	void *priv;			 /* the backend's */
 };
 
 struct device_ops {
@@ -67,7 +69,8 @@ extern const struct device_ops device_backend;
 
 struct device {
 	const struct device_ops *ops;
-	void *priv;	    /* the backend's */
+	void *priv;	       /* the backend's */
+	const char *aiter_dir; /* where AITER's code objects are; NULL: not to be used */
 	bool lost;	    /* set by a backend after an error that leaves it unusable: the worker reports and exits */
 	uint64_t allocated; /* bytes: dev_alloc, and what of the host's memory the jobs at hand use */
 	uint64_t peak;	    /* of allocated plus scratch, ever */
@@ -76,7 +79,8 @@ struct device {
 	uint64_t marks[DEVICE_MARKS];
 };
 
-int dev_open(struct device *d, int ordinal, int threads, struct err *e);
+/* aiter_dir: see struct device; outlives the device. */
+int dev_open(struct device *d, int ordinal, int threads, const char *aiter_dir, struct err *e);
 void dev_close(struct device *d);
 void dev_info(struct device *d, struct device_info *info); /* for HELLO */
 bool dev_has(struct device *d, const struct op *op, enum impl impl);

@@ -4,7 +4,7 @@
  *
  *   device	hipInit hipGetDeviceCount hipSetDevice hipGetDeviceProperties hipDeviceGetAttribute hipRuntimeGetVersion
  *		hipDriverGetVersion hipMemGetInfo; of hipDeviceProp_t: name gcnArchName multiProcessorCount
- *		totalGlobalMem l2CacheSize; attributes ClockRate, MemoryPoolsSupported
+ *		totalGlobalMem l2CacheSize; attributes ClockRate, MemoryPoolsSupported, PciDomainID, PciBusId, PciDeviceId
  *   memory	hipMalloc hipFree hipMallocAsync hipFreeAsync hipHostRegister hipHostUnregister
  *		hipMemcpyAsync hipMemsetAsync
  *   pool	hipDeviceGetDefaultMemPool hipMemPoolSetAttribute hipMemPoolGetAttribute hipMemPoolTrimTo

@@ -115,11 +115,11 @@ grown(void *list, size_t n, size_t size, struct err *e)
 }
 
 static int
-object_load(struct hip_objects *o, struct device *d, const char *name, size_t *index, struct err *e)
+object_load(struct hip_objects *o, struct device *d, const char *name, const void *given, size_t *index, struct err *e)
 {
 	char path[PATH_LENGTH_MAX + LAUNCH_SYMBOL_MAX], what[PATH_LENGTH_MAX + 2 * LAUNCH_SYMBOL_MAX];
 	struct object added = {0}, *objects;
-	void *image;
+	void *image = NULL; /* read from its file, unless given */
 	int rc = -1;
 
 	for (size_t i = 0; i < o->n_objects; i++)
@@ -128,13 +128,14 @@ object_load(struct hip_objects *o, struct device *d, const char *name, size_t *i
 			return 0;
 		}
 	snprintf(path, sizeof(path), "%s/%.63s", o->dir, name);
-	snprintf(what, sizeof(what), "loading the code object %s", path);
+	snprintf(what, sizeof(what), "loading the code object %s", given ? name : path);
 	objects = grown(o->objects, o->n_objects, sizeof(*objects), e);
 	if (!objects)
 		return -1;
 	o->objects = objects;
-	image = file_read(path, e);
-	if (!image || hip_check(d, hipModuleLoadData(&added.module, image), what, e) == -1)
+	if (!given)
+		given = image = file_read(path, e);
+	if (!given || hip_check(d, hipModuleLoadData(&added.module, given), what, e) == -1)
 		goto out;
 	added.name = strdup(name);
 	if (!added.name) {
@@ -174,7 +175,7 @@ hip_objects_probe(struct hip_objects *o, struct device *d, struct err *e)
 		closedir(dir);
 	if (!*smallest)
 		return err_set(e, ERR_UNAVAILABLE_IMPL, "there are no code objects in %s", o->dir);
-	return object_load(o, d, smallest, &index, e);
+	return object_load(o, d, smallest, NULL, &index, e);
 }
 
 int
@@ -189,7 +190,7 @@ hip_objects_kernel(struct hip_objects *o, struct device *d, const struct launch 
 			*f = o->kernels[i].function;
 			return 0;
 		}
-	if (object_load(o, d, l->object, &added.object, e) == -1)
+	if (object_load(o, d, l->object, l->image, &added.object, e) == -1)
 		return -1;
 	snprintf(what, sizeof(what), "looking for the kernel %s in the code object %.63s", l->symbol, l->object);
 	if (hip_check(d, hipModuleGetFunction(&added.function, o->objects[added.object].module, l->symbol), what, e) ==

@@ -270,13 +270,32 @@ run_release(struct run *r)
 		dev_unuse(r->d, r->in_bytes + r->out_bytes);
 }
 
+/* What would run, without memory and without running. */
+static void
+run_dry(struct device *d, const struct msg_job *job, struct msg_done *done)
+{
+	struct device_plan plan = {
+		.op = op_get(job->call.op), .call = &job->call, .impl = (enum impl)job->impl, .dry = true};
+
+	if (dev_plan(d, &plan, &done->err) == -1)
+		return;
+	memcpy(done->impl, plan.name, sizeof(done->impl));
+	memcpy(done->why_not_aiter, plan.why_not_aiter, sizeof(done->why_not_aiter));
+	dev_unplan(d, &plan);
+}
+
 void
 run_job(struct device *d, const struct msg_job *job, const struct run_watch *watch, struct msg_done *done)
 {
 	struct err e = {0};
 	struct run r;
-	int prepared = run_prepare(&r, d, job, done, &e);
+	int prepared;
 
+	if (job->dry) {
+		run_dry(d, job, done);
+		return;
+	}
+	prepared = run_prepare(&r, d, job, done, &e);
 	r.watch = watch;
 	if (prepared == -1 || run_execute(&r, &e) == -1 || run_collect(&r, &e) == -1 || run_baseline(&r, &e) == -1) {
 		done->err = e;

@@ -124,6 +124,8 @@ job_is_tiny(const struct job *j)
 {
 	uint64_t bytes = 0;
 
+	if (j->msg.dry)
+		return true;
 	for (int i = 0; i < OP_TENSORS_MAX; i++)
 		bytes += j->msg.call.tensors[i].bytes;
 	return bytes <= TINY_BYTES && j->msg.warmup + j->msg.iters <= 2 && !j->msg.flush &&
@@ -339,7 +341,8 @@ job_run(struct worker *w, struct job *j)
 		if (w->d.peak > atomic_load_explicit(&st->peak, memory_order_relaxed))
 			atomic_store_explicit(&st->peak, w->d.peak, memory_order_relaxed);
 		atomic_fetch_add_explicit(&st->busy_ns, clock_ns() - begin, memory_order_relaxed);
-		atomic_fetch_add_explicit(&st->finished, 1, memory_order_relaxed);
+		if (!j->msg.dry)
+			atomic_fetch_add_explicit(&st->finished, 1, memory_order_relaxed);
 		if (w->d.lost)
 			leave_lost(w, &done->err);
 	}
@@ -426,6 +429,7 @@ main(int argc, char **argv)
 	static struct worker w;
 	static int control;
 	int ordinal = 0, threads = 0, status_fd;
+	const char *aiter_dir = NULL;
 	char name[16];
 	struct err e = {0};
 	pthread_t thread;
@@ -438,6 +442,8 @@ main(int argc, char **argv)
 			w.loops = number(argv[i + 1], LOOPS_MAX);
 		else if (strcmp(argv[i], "--threads") == 0)
 			threads = number(argv[i + 1], 1024);
+		else if (strcmp(argv[i], "--aiter-dir") == 0)
+			aiter_dir = argv[i + 1];
 		else
 			w.loops = 0;
 	}
@@ -469,7 +475,7 @@ main(int argc, char **argv)
 		refuse("no thread for the lifeline", NULL);
 	sacrifice();
 
-	if (dev_open(&w.d, ordinal, threads, &e) == -1) {
+	if (dev_open(&w.d, ordinal, threads, aiter_dir, &e) == -1) {
 		fprintf(stderr, "%s\n", e.msg);
 		return e.code == ERR_DEVICE_UNAVAILABLE ? 2 : 1;
 	}

@@ -65,7 +65,7 @@ def runnable(readme):
 class Server:
     def __init__(self, folder):
         self.log = open(os.path.join(folder, "server.log"), "w+", encoding="utf-8")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("AITERD_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("AITERD_") and k != "AITER_ASM_DIR"}
         self.process = subprocess.Popen([os.path.join(BUILD, "aiterd"), "--listen", "127.0.0.1:0"], env=environment,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.process.stdout.readline()

@@ -39,7 +39,8 @@ class Server:
             argv += ["--listen", "127.0.0.1:0"]
         argv += list(options)
         # what the caller's shell says about aiterd must not decide what is tested
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("AITERD_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("AITERD_") and k != "AITER_ASM_DIR"}
+        environment["AITERD_AITER_DIR"] = "none"
         environment.update(env or {})
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         env=environment, text=True, errors="replace")

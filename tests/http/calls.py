@@ -68,17 +68,19 @@ def attention(dtype="fp32", seed=0, shape=(2, 5, 7, 4, 2, 16, 8), lse=True, **pa
     return Call("flash_attn_func", {"q": q, "k": k, "v": v}, params, want, dtype)
 
 
-def varlen(dtype="fp32", seed=0, lengths=((3, 5), (0, 4), (6, 6), (2, 0)), lse=True, **params):
+def varlen(dtype="fp32", seed=0, lengths=((3, 5), (0, 4), (6, 6), (2, 0)), lse=True, heads=(4, 2), dims=(16, 16), **params):
+    """lengths: (queries, keys) of each sequence; heads: of q and k; dims: of q and v."""
     cq = np.cumsum([0] + [a for a, _ in lengths]).astype(np.int32)
     ck = np.cumsum([0] + [b for _, b in lengths]).astype(np.int32)
-    q, k = t.normal((cq[-1], 4, 16), dtype, seed), t.normal((ck[-1], 2, 16), dtype, seed + 1)
-    v = t.normal((ck[-1], 2, 16), dtype, seed + 2)
+    q, k = (t.normal((c[-1], h, dims[0]), dtype, seed + i) for i, (c, h) in enumerate(zip((cq, ck), heads)))
+    v = t.normal((ck[-1], heads[1], dims[1]), dtype, seed + 2)
     out, s = t.attention_varlen(t.to_float(q), t.to_float(k), t.to_float(v), cq, ck, params.get("causal", False),
                                 params.get("window_size", (-1, -1)), params.get("softmax_scale"))
     want = {"out": out}
     if lse:
         params["return_lse"], want["softmax_lse"] = True, s
-    params.update(max_seqlen_q=int(max(a for a, _ in lengths)), max_seqlen_k=int(max(b for _, b in lengths)))
+    params.setdefault("max_seqlen_q", int(max(a for a, _ in lengths)))
+    params.setdefault("max_seqlen_k", int(max(b for _, b in lengths)))
     return Call("flash_attn_varlen_func", {"q": q, "k": k, "v": v, "cu_seqlens_q": cq, "cu_seqlens_k": ck}, params,
                 want, dtype)
 

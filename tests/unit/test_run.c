@@ -112,6 +112,8 @@ t_plan(struct device *d, struct device_plan *p, struct err *e)
 	if (step(e) == -1)
 		return -1;
 	plans++;
+	if (p->dry)
+		snprintf(p->why_not_aiter, sizeof(p->why_not_aiter), "it is a test");
 	snprintf(p->name, sizeof(p->name), "test:%s", impl_name(p->impl));
 	return 0;
 }
@@ -206,7 +208,7 @@ setup(void)
 	const struct op *op = op_find("rmsnorm", 7, &c->op);
 	struct err e = {0};
 
-	cr_assert_eq(dev_open(&d, 0, 1, &e), 0);
+	cr_assert_eq(dev_open(&d, 0, 1, NULL, &e), 0);
 	cr_assert(op);
 	for (int i = 0; i < 6 * 32; i++)
 		x[i] = (float)(i % 13) - 6;
@@ -273,6 +275,23 @@ Test(run, copies_and_figures)
 	cr_assert_eq(d.allocated, 0);
 	cr_assert_eq(live, 0);
 	cr_assert_eq(plans, 0);
+}
+
+/* A plan and nothing else: no memory, no copies, no runs. */
+Test(run, dry)
+{
+	job.dry = 1;
+	job.impl = IMPL_NAIVE;
+	job.warmup = 5;
+	run_job(&d, &job, NULL, &done);
+	cr_assert_eq(done.err.code, ERR_NONE, "%s", done.err.msg);
+	cr_expect_str_eq(done.impl, "test:naive");
+	cr_expect_str_eq(done.why_not_aiter, "it is a test");
+	cr_expect(uploads == 0 && downloads == 0 && runs == 0 && live == 0 && plans == 0 && d.peak == 0);
+	job.impl = IMPL_AITER;
+	run_job(&d, &job, NULL, &done);
+	cr_expect_eq(done.err.code, ERR_UNAVAILABLE_IMPL, "%s", done.err.msg);
+	cr_expect_eq(plans, 0);
 }
 
 Test(run, differences)

@@ -1,0 +1,79 @@
+/*
+ * hip_aiter.c: AITER's code objects for the HIP device: which folder of them this chip takes, and whether the runtime takes them
+ * at all. Called by dev_hip.c at the worker's start. Whatever is wrong is said once, here, and our own kernels do the work.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/aiter_files.h"
+#include "worker/dev_hip.h"
+
+/* The PCI device id, 0 if it cannot be learned. HIP's own attribute for it is new and has had two numbers: sysfs. */
+static unsigned
+chip_id(int ordinal)
+{
+#ifdef DEVICE_EMULATED
+	(void)ordinal;
+	return emu_chip_id();
+#else
+	int domain = 0, bus = 0, slot = 0;
+	char path[96], text[16] = "";
+	FILE *f;
+
+	if (hipDeviceGetAttribute(&domain, hipDeviceAttributePciDomainID, ordinal) != hipSuccess ||
+	    hipDeviceGetAttribute(&bus, hipDeviceAttributePciBusId, ordinal) != hipSuccess ||
+	    hipDeviceGetAttribute(&slot, hipDeviceAttributePciDeviceId, ordinal) != hipSuccess) {
+		(void)hipGetLastError();
+		return 0;
+	}
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%04x:%02x:%02x.0/device", (unsigned)domain, (unsigned)bus,
+		 (unsigned)slot);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (!fgets(text, sizeof(text), f))
+		text[0] = '\0';
+	fclose(f);
+	return (unsigned)strtoul(text, NULL, 16);
+#endif
+}
+
+/* They are code objects of version 6, which runtimes before ROCm 6.3 refuse. */
+static void
+probe(struct aiter_files *f)
+{
+	char why[160];
+	hipModule_t module;
+	hipError_t rc;
+
+	for (int i = 0; i < f->table.n; i++) {
+		if (!f->table.rows[i].image)
+			continue;
+		rc = hipModuleLoadData(&module, f->table.rows[i].image);
+		if (rc == hipSuccess) {
+			(void)hipModuleUnload(module);
+			return;
+		}
+		snprintf(why, sizeof(why), "this HIP runtime does not load %.60s: %.60s", f->table.rows[i].object,
+			 hipGetErrorString(rc));
+		(void)hipGetLastError();
+		aiter_files_give_up(f, why);
+		return;
+	}
+}
+
+struct aiter_files *
+hip_aiter_new(const char *dir, int ordinal, const char *arch, int compute_units)
+{
+	struct aiter_files *f;
+
+	if (!dir)
+		return NULL;
+	f = aiter_files_load(dir, arch, aiter_folder(chip_id(ordinal), compute_units), aiter_sums);
+	if (!f)
+		return NULL;
+	probe(f);
+	fprintf(stderr, "AITER: %s\n", f->summary);
+	return f;
+}
