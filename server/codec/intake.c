@@ -24,10 +24,14 @@ static const char dtype_prefix[] = "dtype.";
 void
 intake_init(struct intake *in, const struct op *op, struct mem *mem, const struct intake_limits *limits)
 {
-	memset(in, 0, sizeof(*in));
+	/* The lists are long, and begin empty: they need no clearing. */
 	in->op = op;
 	in->mem = mem;
 	in->limits = *limits;
+	in->n_tensors = in->n_params = in->n_outputs = 0;
+	in->binary_output_all = false;
+	in->id = NULL;
+	in->op_named[0] = '\0';
 }
 
 void

@@ -329,8 +329,6 @@ request_open(struct request *req, struct err *e)
 	run->counted = true;
 	atomic_fetch_add(&svc->requests, 1);
 	text_init(&run->hints, 16 * 1024);
-	text_init(&run->stats_head, 16 * 1024);
-	text_init(&run->stats_tail, 32 * 1024);
 	mem_init(&run->mem, svc->pool, 0);
 	intake_init(&run->in, req->op, &run->mem, &limits);
 	if (choose_coding(req, &run->coding, e) == -1)
