@@ -46,10 +46,39 @@ digits_put(char *out, uint64_t v, int n)
 static inline char *
 digits_u64(char *out, uint64_t v)
 {
-	int n = digits_count(v);
+	int n;
 
+	if (v < 10) {
+		*out = (char)('0' + v);
+		return out + 1;
+	}
+	n = digits_count(v);
 	digits_put(out, v, n);
 	return out + n;
+}
+
+/* v, at least 0 and below 1e12, rounded to 2 * pairs decimals (at most 6); returns the end. */
+static inline __attribute__((always_inline)) char *
+digits_fixed(char *out, double v, int pairs)
+{
+	uint32_t unit = pairs == 1 ? 100 : pairs == 2 ? 10000 : 1000000, rest;
+	uint64_t scaled = (uint64_t)(int64_t)(v * unit + 0.5), whole = scaled / unit;
+
+	out = digits_u64(out, whole);
+	*out++ = '.';
+	rest = (uint32_t)(scaled - whole * unit);
+	if (pairs == 3) {
+		memcpy(out, digits_pairs + 2 * (rest / 10000), 2);
+		rest %= 10000;
+		out += 2;
+	}
+	if (pairs >= 2) {
+		memcpy(out, digits_pairs + 2 * (rest / 100), 2);
+		rest %= 100;
+		out += 2;
+	}
+	memcpy(out, digits_pairs + 2 * rest, 2);
+	return out + 2;
 }
 
 #endif

@@ -159,6 +159,15 @@ static const unsigned char plain[256] = {
 	[' ' ... '!'] = 1, ['"'] = 2, ['#' ... '['] = 1, ['\\'] = 2, [']' ... '~'] = 1,
 };
 
+bool
+text_is_plain(const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (plain[(unsigned char)s[i]] != 1)
+			return false;
+	return true;
+}
+
 void
 text_escape(struct text *t, const char *str, size_t n)
 {
@@ -200,11 +209,13 @@ text_escape(struct text *t, const char *str, size_t n)
 void
 text_jsonn(struct text *t, const char *s, size_t n)
 {
-	/* at once, as most strings are short and have nothing to escape */
 	if (!text_room(t, n < SIZE_MAX - 2 ? n + 2 : n))
 		return;
 	text_addn(t, "\"", 1);
-	text_escape(t, s, n);
+	if (text_is_plain(s, n))
+		text_addn(t, s, n);
+	else
+		text_escape(t, s, n);
 	text_addn(t, "\"", 1);
 }
 

@@ -61,6 +61,8 @@ void text_addf(struct text *t, const char *fmt, ...) __attribute__((format(print
 /* A JSON string literal; everything outside ASCII as \uXXXX, invalid UTF-8 as U+FFFD. NULL: null. */
 void text_json(struct text *t, const char *s);
 void text_jsonn(struct text *t, const char *s, size_t n);
+/* Nothing in it needs an escape. */
+bool text_is_plain(const char *s, size_t n);
 /* What stands between the quotes of such a literal. */
 void text_escape(struct text *t, const char *s, size_t n);
 /* Digits; without printf's price. */

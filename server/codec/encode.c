@@ -152,11 +152,26 @@ encode_safetensors(const struct encode_job *job, struct body *b, struct err *e)
 	return 0;
 }
 
-int
-encode_body(const struct encode_job *job, struct mem *mem, struct body *b, struct err *e)
+/* Data that fit behind the head follow it there: a body of one piece is sent without being copied again. */
+static void
+one_piece(const struct encode_job *job, struct body *b)
 {
-	memset(b, 0, sizeof(*b));
-	b->oip_header_len = -1;
+	char *p;
+
+	if (b->n < 2 || b->bytes > job->room_size || (const char *)b->pieces[0].p != job->room)
+		return;
+	p = job->room + b->pieces[0].n;
+	for (int i = 1; i < b->n; i++) {
+		memcpy(p, b->pieces[i].p, b->pieces[i].n);
+		p += b->pieces[i].n;
+	}
+	b->n = 1;
+	b->pieces[0].n = (size_t)b->bytes;
+}
+
+static int
+encode_form(const struct encode_job *job, struct mem *mem, struct body *b, struct err *e)
+{
 	switch (job->form) {
 	case FORM_NPY:
 		return encode_npy(job, b, e);
@@ -170,6 +185,17 @@ encode_body(const struct encode_job *job, struct mem *mem, struct body *b, struc
 		break;
 	}
 	return err_set(e, ERR_NOT_ACCEPTABLE, "the reply has no form");
+}
+
+int
+encode_body(const struct encode_job *job, struct mem *mem, struct body *b, struct err *e)
+{
+	memset(b, 0, sizeof(*b));
+	b->oip_header_len = -1;
+	if (encode_form(job, mem, b, e) < 0)
+		return -1;
+	one_piece(job, b);
+	return 0;
 }
 
 uint64_t

@@ -39,7 +39,7 @@ struct encode_job {
 	const char *stats_quoted; /* the same as it stands between the quotes of a JSON string, or NULL */
 	/* OIP */
 	const char *id, *model_version;
-	/* Where the head may lie: it must live as long as the body. NULL: the heap. */
+	/* Where the head may lie, and a small body: it must live as long as the body. NULL: the heap. */
 	char *room;
 	size_t room_size;
 };

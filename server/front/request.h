@@ -71,7 +71,7 @@ struct compute_request {
 	struct encode_job encode; /* from here on as request_answer() sets it */
 	double bytes_moved;
 	char stats_room[4096], stats_quoted_room[4096];
-	char head_room[4096]; /* for the reply's head */
+	char head_room[8192]; /* for the reply's head, and all of it when it is small */
 };
 
 struct request {

@@ -76,8 +76,9 @@ quote_rest(struct pen *w, size_t at)
 	pen_on(w);
 }
 
+/* As text_number() writes it. */
 static void
-add_number(struct pen *w, double v)
+add_odd_number(struct pen *w, double v)
 {
 	size_t at;
 
@@ -88,13 +89,31 @@ add_number(struct pen *w, double v)
 }
 
 static void
+add_number(struct pen *w, double v)
+{
+	if (v >= 1 && v < 1e15 && v == (double)(int64_t)v)
+		add_u64(w, (uint64_t)(int64_t)v);
+	else
+		add_odd_number(w, v);
+}
+
+static void
 add_string(struct pen *w, const char *s)
 {
-	size_t at;
+	size_t at, n = strlen(s);
 
+	if (text_is_plain(s, n)) {
+		put(&w->plain, "\"", 1);
+		put(&w->plain, s, n);
+		put(&w->plain, "\"", 1);
+		put(&w->quoted, "\\\"", 2);
+		put(&w->quoted, s, n);
+		put(&w->quoted, "\\\"", 2);
+		return;
+	}
 	pen_off(w);
 	at = w->text->len;
-	text_json(w->text, s);
+	text_jsonn(w->text, s, n);
 	quote_rest(w, at);
 }
 
@@ -104,38 +123,23 @@ is_ordinary(double v)
 	return v >= 0 && v < 1e12;
 }
 
-/* With so many decimals (4 or 6), rounded; printf is too slow for so many. */
-static inline char *
-put_fixed(char *p, double v, int decimals)
-{
-	uint64_t unit = decimals == 6 ? 1000000 : 10000;
-	uint64_t scaled = (uint64_t)(v * (double)unit + 0.5), whole = scaled / unit;
-
-	p = digits_u64(p, whole);
-	*p++ = '.';
-	digits_put(p, scaled - whole * unit, decimals);
-	return p + decimals;
-}
-
-static void
-add_fixed(struct pen *w, double v, int decimals)
-{
-	if (is_ordinary(v))
-		number_end(w, put_fixed(w->plain, v, decimals));
-	else
-		add_number(w, v);
-}
-
+/* Rounded to six decimals; printf is too slow for so many numbers. */
 static void
 add_ms(struct pen *w, double ms)
 {
-	add_fixed(w, ms, 6);
+	if (is_ordinary(ms))
+		number_end(w, digits_fixed(w->plain, ms, 3));
+	else
+		add_odd_number(w, ms);
 }
 
 static void
 add_rate(struct pen *w, double rate)
 {
-	add_fixed(w, isfinite(rate) ? rate : 0, 4);
+	if (is_ordinary(rate))
+		number_end(w, digits_fixed(w->plain, rate, 2));
+	else
+		add_odd_number(w, isfinite(rate) ? rate : 0);
 }
 
 static double
@@ -317,6 +321,18 @@ fail:
 	return err_set(e, ERR_INTERNAL, "the statistics do not fit");
 }
 
+static char *
+put_ms(char *p, double ms)
+{
+	struct text t;
+
+	if (is_ordinary(ms))
+		return digits_fixed(p, ms, 3);
+	text_init_in(&t, p, NUMBER_MAX, NUMBER_MAX - 1);
+	text_number(&t, ms);
+	return p + t.len;
+}
+
 const char *
 request_stats_finish(struct request *req)
 {
@@ -327,9 +343,9 @@ request_stats_finish(struct request *req)
 	size_t n, rest = t->len - run->stats_open;
 
 	put(&p, ",\"encode\":", 10);
-	p = put_fixed(p, encode, 6);
+	p = put_ms(p, encode);
 	put(&p, ",\"total\":", 9);
-	p = put_fixed(p, total, 6);
+	p = put_ms(p, total);
 	n = (size_t)(p - extra);
 	if (!text_room(t, n))
 		return NULL;
@@ -345,22 +361,6 @@ request_stats_finish(struct request *req)
 	return t->failed ? NULL : t->p;
 }
 
-/* "name;dur=" and milliseconds */
-static char *
-put_duration(char *p, const char *name, double ms)
-{
-	struct text t;
-	size_t n = strlen(name);
-
-	memcpy(p, name, n);
-	p += n;
-	if (is_ordinary(ms))
-		return put_fixed(p, ms, 6);
-	text_init_in(&t, p, NUMBER_MAX, NUMBER_MAX - 1);
-	text_number(&t, ms);
-	return p + t.len;
-}
-
 void
 request_server_timing(struct request *req)
 {
@@ -368,14 +368,16 @@ request_server_timing(struct request *req)
 	char *p = req->reply.timing;
 
 	_Static_assert(sizeof(req->reply.timing) >= 9 * (sizeof(", download;dur=") + NUMBER_MAX), "room for nine");
-	p = put_duration(p, "receive;dur=", ms_between(req, T_BODY, T_RECEIVED));
-	p = put_duration(p, ", decode;dur=", ms_between(req, T_RECEIVED, T_DECODED));
-	p = put_duration(p, ", reserve;dur=", (double)req->run->reserve_ns / 1e6);
-	p = put_duration(p, ", queue;dur=", d->wait_ms);
-	p = put_duration(p, ", upload;dur=", d->upload_ms);
-	p = put_duration(p, ", kernel;dur=", d->kernel.median);
-	p = put_duration(p, ", download;dur=", d->download_ms);
-	p = put_duration(p, ", encode;dur=", ms_between(req, T_DONE, T_ENCODED));
-	p = put_duration(p, ", total;dur=", ms_between(req, T_BEGIN, T_ENCODED));
+#define DURATION(name, ms) (put(&p, name ";dur=", sizeof(name ";dur=") - 1), p = put_ms(p, ms))
+	DURATION("receive", ms_between(req, T_BODY, T_RECEIVED));
+	DURATION(", decode", ms_between(req, T_RECEIVED, T_DECODED));
+	DURATION(", reserve", (double)req->run->reserve_ns / 1e6);
+	DURATION(", queue", d->wait_ms);
+	DURATION(", upload", d->upload_ms);
+	DURATION(", kernel", d->kernel.median);
+	DURATION(", download", d->download_ms);
+	DURATION(", encode", ms_between(req, T_DONE, T_ENCODED));
+	DURATION(", total", ms_between(req, T_BEGIN, T_ENCODED));
+#undef DURATION
 	*p = '\0';
 }

@@ -124,7 +124,7 @@ Test(encode, read_back, .timeout = 120)
 							 .op = "sample",
 							 .stats_json = STATS,
 							 .stats_quoted = STATS_QUOTED};
-				char room[200]; /* enough for some of the heads */
+				char room[300]; /* enough for some of the bodies, and of the heads */
 				struct body b;
 
 				if (variant % 2) {
