@@ -6,6 +6,7 @@
  * and leave no holes, sizes agree with shapes, nothing is left over, no key stands twice. Owns the header's
  * bytes, whose buffer grows with what arrives, never with what is promised.
  */
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,10 @@ struct safetensors {
 	size_t head_len, head_cap, head_need; /* head_need: the length the file told */
 	bool ready;			      /* the header was read */
 	int n;
-	struct intake_tensor *tensors[INTAKE_TENSORS_MAX]; /* in the order of their bytes */
 	int current;
-	uint64_t got;  /* bytes of the current tensor */
-	uint64_t left; /* bytes of all tensors still to come */
+	uint64_t got;					   /* bytes of the current tensor */
+	uint64_t left;					   /* bytes of all tensors still to come */
+	struct intake_tensor *tensors[INTAKE_TENSORS_MAX]; /* in the order of their bytes */
 };
 
 static int
@@ -299,10 +300,12 @@ static const struct decoder_ops safetensors_ops = {
 struct decoder *
 decoder_safetensors_new(struct intake *in)
 {
-	struct safetensors *s = calloc(1, sizeof(*s));
+	/* not calloc, which does not take what was freed a moment ago */
+	struct safetensors *s = malloc(sizeof(*s));
 
 	if (!s)
 		return NULL;
+	memset(s, 0, offsetof(struct safetensors, tensors));
 	s->d.ops = &safetensors_ops;
 	s->d.in = in;
 	return &s->d;

@@ -127,38 +127,49 @@ scan_escape(struct json_scan *s)
 	return 0;
 }
 
+/* What may stand in a string as it is: ASCII without controls, quote and backslash. */
+static const bool plain[256] = {[0x20 ... '!'] = true, ['#' ... '['] = true, [']' ... 0x7f] = true};
+
+/* What is not plain: at `s->p` in a string. */
+static int
+scan_special(struct json_scan *s)
+{
+	size_t n;
+
+	if (*s->p == '\\')
+		return scan_escape(s);
+	if ((unsigned char)*s->p < 0x20)
+		return json_scan_malformed(s, "a control character in a string");
+	n = utf8_len(s->p, s->end);
+	if (n == 0)
+		return json_scan_malformed(s, "a string that is not UTF-8");
+	s->p += n;
+	return 0;
+}
+
 int
 json_scan_string(struct json_scan *s, struct json_span *in)
 {
+	const char *p = s->p + 1;
 	int escapes = 0;
 
-	in->begin = ++s->p;
-	while (s->p < s->end) {
-		unsigned char c = (unsigned char)*s->p;
-		size_t n;
-
-		if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
-			s->p++;
-			continue;
-		}
-		if (c == '"') {
-			in->end = s->p++;
+	in->begin = p;
+	for (;;) {
+		while (p < s->end && plain[(unsigned char)*p])
+			p++;
+		s->p = p;
+		if (p == s->end)
+			return json_scan_malformed(s, "the text ends inside a string");
+		if (*p == '"') {
+			in->end = p;
+			s->p = p + 1;
 			return escapes;
 		}
-		if (c == '\\') {
-			if (scan_escape(s) < 0)
-				return -1;
-			escapes = 1;
-			continue;
-		}
-		if (c < 0x20)
-			return json_scan_malformed(s, "a control character in a string");
-		n = utf8_len(s->p, s->end);
-		if (n == 0)
-			return json_scan_malformed(s, "a string that is not UTF-8");
-		s->p += n;
+		escapes |= *p == '\\';
+		if (scan_special(s) < 0)
+			return -1;
+		p = s->p;
 	}
-	return json_scan_malformed(s, "the text ends inside a string");
 }
 
 int

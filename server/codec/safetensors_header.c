@@ -107,22 +107,36 @@ read_string(struct reader *r, struct json_span *text)
 	return plain(r, text, json_scan_string(&r->s, text)) < 0 ? -1 : 1;
 }
 
+/* An integer in the common spelling; false, and nothing is passed, when it is another one. */
+static bool
+read_digits(struct json_scan *s, uint64_t *n)
+{
+	const char *p = s->p, *end = s->end - p > 15 ? p + 15 : s->end;
+	uint64_t v = 0;
+
+	for (; p < end && json_is_digit(*p); p++)
+		v = v * 10 + (uint64_t)(*p - '0');
+	if (p == s->p || p == end || (*s->p == '0' && p > s->p + 1) || (*p != ',' && *p != ']' && *p != ' '))
+		return false;
+	s->p = p;
+	*n = v;
+	return true;
+}
+
 /* 1: a non-negative integer that a double holds exactly; 0: another value, passed. */
 static int
 read_count(struct json_scan *s, uint64_t *n)
 {
-	const char *begin = s->p, *p = begin, *next;
+	const char *begin = s->p, *next;
 	bool number = json_scan_peek(s) == '-' || json_is_digit(json_scan_peek(s));
 	double v;
 
+	if (read_digits(s, n))
+		return 1;
 	if (json_scan_value(s) < 0)
 		return -1;
 	if (!number)
 		return 0;
-	for (*n = 0; p < s->p && json_is_digit(*p); p++)
-		*n = *n * 10 + (uint64_t)(*p - '0');
-	if (p == s->p && p - begin <= 15)
-		return 1;
 	v = json_double(begin, s->p, &next);
 	if (!(v >= 0) || v > EXACT_MAX || v != floor(v))
 		return 0;
@@ -352,7 +366,7 @@ check_entry(struct safetensors_entry *t, struct err *e)
 int
 safetensors_header_read(struct safetensors_header *h, char *text, size_t len, unsigned max_depth, struct err *e)
 {
-	struct reader r = {.text = text, .h = h};
+	struct reader r;
 	struct err parse;
 	int rc;
 
@@ -360,6 +374,9 @@ safetensors_header_read(struct safetensors_header *h, char *text, size_t len, un
 	h->too_many = h->no_object = false;
 	memset(h->meta, 0, sizeof(h->meta));
 	h->no_string.begin = NULL;
+	r.text = text;
+	r.h = h;
+	r.has_metadata = false;
 	names_init(&r.names);
 	names_init(&r.meta_names);
 	json_scan_init(&r.s, text, len, max_depth, &parse);

@@ -106,7 +106,8 @@ run_option_find(const char *name, size_t len)
 	int i;
 
 	for (i = 0; i < RO_COUNT; i++)
-		if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0)
+		if (len > 0 && options[i].name[0] == name[0] && strlen(options[i].name) == len &&
+		    memcmp(options[i].name, name, len) == 0)
 			return i;
 	return -1;
 }
