@@ -69,10 +69,24 @@ dtype_find_oip(const char *name, size_t len)
 	return DT_NONE;
 }
 
+/* The length is negative, or with it the tensor is too large. */
+static int
+bad_length(const char *name, int i, int64_t length, struct err *e)
+{
+	char found[32];
+
+	snprintf(found, sizeof found, "%" PRId64, length);
+	if (length < 0)
+		return err_input(e, ERR_INVALID_SHAPE, name, found, "lengths of at least 0",
+				 "%s's dimension %d is %" PRId64 ": a length cannot be negative", name, i, length);
+	return err_input(e, ERR_INVALID_SHAPE, name, found, "at most 2^62 bytes",
+			 "%s is too large: its shape stands for more than 2^62 bytes", name);
+}
+
 int
 tensor_describe(struct tensor *t, const char *name, enum dtype dt, int rank, const int64_t *shape, struct err *e)
 {
-	int64_t limit = BYTES_MAX, bytes, padded;
+	int64_t bytes, padded;
 
 	assert(dt > DT_NONE && dt < DT_COUNT && rank >= 0);
 	if (rank > TENSOR_RANK_MAX) {
@@ -85,21 +99,11 @@ tensor_describe(struct tensor *t, const char *name, enum dtype dt, int rank, con
 	/* An empty dimension must not hide others that overflow: `padded` is the product without the zeros. */
 	bytes = padded = infos[dt].size;
 	for (int i = 0; i < rank; i++) {
-		char found[32];
-
-		snprintf(found, sizeof found, "%" PRId64, shape[i]);
-		if (shape[i] < 0)
-			return err_input(e, ERR_INVALID_SHAPE, name, found, "lengths of at least 0",
-					 "%s's dimension %d is %" PRId64 ": a length cannot be negative", name, i,
-					 shape[i]);
-		if (shape[i] == 0) {
+		if (shape[i] < 0 || (shape[i] > 0 && __builtin_mul_overflow(padded, shape[i], &padded)) ||
+		    padded > BYTES_MAX)
+			return bad_length(name, i, shape[i], e);
+		if (shape[i] == 0)
 			bytes = 0;
-			continue;
-		}
-		if (shape[i] > limit / padded)
-			return err_input(e, ERR_INVALID_SHAPE, name, found, "at most 2^62 bytes",
-					 "%s is too large: its shape stands for more than 2^62 bytes", name);
-		padded *= shape[i];
 	}
 	if (bytes)
 		bytes = padded;

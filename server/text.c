@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "digits.h"
+
 void
 text_init(struct text *t, size_t ceiling)
 {
@@ -19,71 +21,63 @@ text_init(struct text *t, size_t ceiling)
 }
 
 void
+text_init_in(struct text *t, char *buf, size_t size, size_t ceiling)
+{
+	assert(size > 0);
+	t->p = t->lent = buf;
+	t->len = 0;
+	t->cap = size <= ceiling ? size : ceiling + 1;
+	t->ceiling = ceiling;
+	t->failed = false;
+	buf[0] = '\0';
+}
+
+void
 text_fini(struct text *t)
 {
-	free(t->p);
+	if (t->p != t->lent)
+		free(t->p);
 	memset(t, 0, sizeof *t);
 }
 
-/* The slow part of reserve(): grow the buffer. */
-static bool
-grow(struct text *t, size_t n)
+void
+text_fail(struct text *t)
 {
-	size_t cap;
+	t->failed = true;
+	t->cap = t->len;
+}
+
+static bool
+fail(struct text *t)
+{
+	text_fail(t);
+	return false;
+}
+
+bool
+text_grow(struct text *t, size_t n)
+{
+	size_t cap = t->cap ? t->cap : 1024;
 	char *p;
 
-	if (t->failed)
-		return false;
-	if (n > t->ceiling || t->len > t->ceiling - n) {
-		t->failed = true;
-		return false;
-	}
-	if (t->p && t->len + n < t->cap)
-		return true;
-	cap = t->cap ? t->cap : 1024;
+	if (t->failed || n > t->ceiling || t->len > t->ceiling - n)
+		return fail(t);
 	while (cap <= t->len + n) {
-		if (cap > SIZE_MAX / 2) {
-			t->failed = true;
-			return false;
-		}
+		if (cap > SIZE_MAX / 2)
+			return fail(t);
 		cap *= 2;
 	}
-	p = realloc(t->p, cap);
-	if (!p) {
-		t->failed = true;
-		return false;
-	}
+	if (cap > t->ceiling)
+		cap = t->ceiling + 1;
+	p = realloc(t->p == t->lent ? NULL : t->p, cap);
+	if (!p)
+		return fail(t);
+	if (t->p == t->lent && t->len)
+		memcpy(p, t->p, t->len);
 	t->p = p;
 	t->cap = cap;
 	t->p[t->len] = '\0';
 	return true;
-}
-
-/* Room for n more characters and the NUL; false and failed when there is none to be had. */
-static inline bool
-reserve(struct text *t, size_t n)
-{
-	/* cap - len cannot wrap: len < cap as soon as there is a buffer. */
-	if (n < t->cap - t->len && t->cap <= t->ceiling && !t->failed)
-		return true;
-	return grow(t, n);
-}
-
-void
-text_addn(struct text *t, const char *s, size_t n)
-{
-	if (!reserve(t, n))
-		return;
-	if (n)
-		memcpy(t->p + t->len, s, n);
-	t->len += n;
-	t->p[t->len] = '\0';
-}
-
-void
-text_add(struct text *t, const char *s)
-{
-	text_addn(t, s, strlen(s));
 }
 
 void
@@ -93,7 +87,7 @@ text_addf(struct text *t, const char *fmt, ...)
 	va_list ap;
 	int n;
 
-	if (!reserve(t, t->ceiling - t->len < 64 ? t->ceiling - t->len : 64))
+	if (!text_room(t, t->ceiling - t->len < 64 ? t->ceiling - t->len : 64))
 		return;
 	room = t->cap - t->len;
 	va_start(ap, fmt);
@@ -105,7 +99,7 @@ text_addf(struct text *t, const char *fmt, ...)
 	}
 	if ((size_t)n >= room || (size_t)n > t->ceiling - t->len) {
 		t->p[t->len] = '\0';
-		if (!reserve(t, (size_t)n))
+		if (!text_room(t, (size_t)n))
 			return;
 		va_start(ap, fmt);
 		vsnprintf(t->p + t->len, (size_t)n + 1, fmt, ap);
@@ -165,17 +159,22 @@ static const unsigned char plain[256] = {
 	[' ' ... '!'] = 1, ['"'] = 2, ['#' ... '['] = 1, ['\\'] = 2, [']' ... '~'] = 1,
 };
 
+bool
+text_is_plain(const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (plain[(unsigned char)s[i]] != 1)
+			return false;
+	return true;
+}
+
 void
-text_jsonn(struct text *t, const char *str, size_t n)
+text_escape(struct text *t, const char *str, size_t n)
 {
 	const unsigned char *s = (const unsigned char *)str;
-
 	size_t i = 0;
 	char *p;
 
-	if (!reserve(t, n < SIZE_MAX - 2 ? n + 2 : n))
-		return;
-	t->p[t->len++] = '"';
 	while (i < n) {
 		uint32_t c;
 		size_t end;
@@ -183,7 +182,7 @@ text_jsonn(struct text *t, const char *str, size_t n)
 		/* Plain characters and two-character escapes, up to 256 at a time, without a check for room at each: a JSON
 		 * text inside a JSON string is full of escapes. */
 		end = n - i < 256 ? n : i + 256;
-		if (!reserve(t, 2 * (end - i)))
+		if (!text_room(t, 2 * (end - i)))
 			return;
 		for (p = t->p + t->len; i < end && plain[s[i]] != 0; i++) {
 			*p = '\\';
@@ -205,6 +204,18 @@ text_jsonn(struct text *t, const char *str, size_t n)
 		if (t->failed)
 			return;
 	}
+}
+
+void
+text_jsonn(struct text *t, const char *s, size_t n)
+{
+	if (!text_room(t, n < SIZE_MAX - 2 ? n + 2 : n))
+		return;
+	text_addn(t, "\"", 1);
+	if (text_is_plain(s, n))
+		text_addn(t, s, n);
+	else
+		text_escape(t, s, n);
 	text_addn(t, "\"", 1);
 }
 
@@ -220,12 +231,13 @@ text_json(struct text *t, const char *s)
 void
 text_u64(struct text *t, uint64_t v)
 {
-	char buf[24], *p = buf + sizeof(buf);
+	int n = digits_count(v);
 
-	do
-		*--p = (char)('0' + v % 10);
-	while ((v /= 10) != 0);
-	text_addn(t, p, (size_t)(buf + sizeof(buf) - p));
+	if (!text_room(t, (size_t)n))
+		return;
+	digits_put(t->p + t->len, v, n);
+	t->len += (size_t)n;
+	t->p[t->len] = '\0';
 }
 
 void
@@ -274,9 +286,9 @@ text_take(struct text *t)
 {
 	char *p = NULL;
 
-	if (reserve(t, 0)) {
-		p = t->p;
-		t->p = NULL;
+	if (text_room(t, 0)) {
+		p = t->p == t->lent ? strdup(t->p) : t->p;
+		t->p = t->lent;
 	}
 	text_fini(t);
 	return p;

@@ -6,34 +6,17 @@
  * and leave no holes, sizes agree with shapes, nothing is left over, no key stands twice. Owns the header's
  * bytes, whose buffer grows with what arrives, never with what is promised.
  */
-#include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
 #include "codec/decoder.h"
-#include "codec/json.h"
-#include "text.h"
+#include "codec/safetensors_header.h"
 
-/* The format allows 100 MB. Here a file has at most INTAKE_TENSORS_MAX tensors, and cJSON needs up to 50 times
- * the text's size. */
+/* The format allows 100 MB. Here a file has at most INTAKE_TENSORS_MAX tensors. */
 #define HEADER_MAX (1u << 20)
 #define HEADER_FIRST 4096
-#define SHOWN 65		     /* room for foreign text in messages */
-#define EXACT_MAX 9007199254740992.0 /* 2^53: doubles hold every integer up to here */
-
-static const char metadata_key[] = "__metadata__";
-
-struct entry {
-	const cJSON *json;
-	char shown[SHOWN]; /* its name for messages */
-	enum dtype dt;
-	int rank;
-	int64_t shape[TENSOR_RANK_MAX];
-	uint64_t begin, end;
-};
 
 struct safetensors {
 	struct decoder d;
@@ -43,10 +26,10 @@ struct safetensors {
 	size_t head_len, head_cap, head_need; /* head_need: the length the file told */
 	bool ready;			      /* the header was read */
 	int n;
-	struct intake_tensor *tensors[INTAKE_TENSORS_MAX]; /* in the order of their bytes */
 	int current;
-	uint64_t got;  /* bytes of the current tensor */
-	uint64_t left; /* bytes of all tensors still to come */
+	uint64_t got;					   /* bytes of the current tensor */
+	uint64_t left;					   /* bytes of all tensors still to come */
+	struct intake_tensor *tensors[INTAKE_TENSORS_MAX]; /* in the order of their bytes */
 };
 
 static int
@@ -55,109 +38,52 @@ bad_file(struct err *e, const char *what)
 	return err_set(e, ERR_MALFORMED_BODY, "the safetensors file is not valid: %s", what);
 }
 
-static int
-bad_entry(const struct entry *t, const char *found, const char *wanted, struct err *e)
-{
-	return err_input(e, ERR_MALFORMED_BODY, t->shown, found, wanted,
-			 "the safetensors header's entry '%s' is not valid: %s, wanted %s", t->shown, found, wanted);
-}
-
-/* A non-negative integer that JSON kept exactly. */
 static bool
-get_count(const cJSON *v, uint64_t *n)
+lies_before(const struct safetensors_entry *a, const struct safetensors_entry *b)
 {
-	if (!cJSON_IsNumber(v) || !(v->valuedouble >= 0) || v->valuedouble > EXACT_MAX ||
-	    v->valuedouble != floor(v->valuedouble))
-		return false;
-	*n = (uint64_t)v->valuedouble;
-	return true;
-}
-
-static int
-read_entry(const cJSON *json, struct entry *t, struct err *e)
-{
-	const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(json, "dtype");
-	const cJSON *shape = cJSON_GetObjectItemCaseSensitive(json, "shape");
-	const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(json, "data_offsets");
-	const cJSON *v;
-	uint64_t n;
-
-	t->json = json;
-	text_clip(t->shown, sizeof(t->shown), json->string, strlen(json->string));
-	if (!cJSON_IsObject(json) || cJSON_GetArraySize(json) != 3 || !cJSON_IsString(dtype) || !cJSON_IsArray(shape) ||
-	    !cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2)
-		return bad_entry(t, "other members", "{\"dtype\":\"...\",\"shape\":[...],\"data_offsets\":[begin,end]}",
-				 e);
-	t->dt = dtype_find_safetensors(dtype->valuestring, strlen(dtype->valuestring));
-	if (t->dt == DT_NONE) {
-		char list[160] = "", dtype_shown[24];
-		size_t used = 0;
-		for (int i = 1; i < DT_COUNT; i++) {
-			int w = snprintf(list + used, sizeof(list) - used, "%s%s", i > 1 ? ", " : "",
-					 dtype_info((enum dtype)i)->safetensors);
-			used += w > 0 && (size_t)w < sizeof(list) - used ? (size_t)w : 0;
-		}
-		text_clip(dtype_shown, sizeof(dtype_shown), dtype->valuestring, strlen(dtype->valuestring));
-		return err_input(
-			e, ERR_INVALID_DTYPE, t->shown, dtype_shown, list,
-			"the tensor '%s' has the safetensors dtype '%s', which is not taken; those taken are %s",
-			t->shown, dtype_shown, list);
-	}
-	cJSON_ArrayForEach(v, shape)
-	{
-		if (!get_count(v, &n))
-			return bad_entry(t, "a length in its shape that is no integer", "integers from 0", e);
-		if (t->rank == TENSOR_RANK_MAX)
-			return err_input(e, ERR_INVALID_SHAPE, t->shown, "more than 8 dimensions",
-					 "at most 8 dimensions", "the tensor '%s' has more than %d dimensions",
-					 t->shown, TENSOR_RANK_MAX);
-		t->shape[t->rank++] = (int64_t)n;
-	}
-	if (!get_count(offsets->child, &t->begin) || !get_count(offsets->child->next, &t->end) || t->end < t->begin)
-		return bad_entry(t, "data_offsets that are no range", "[begin, end] with 0 <= begin <= end", e);
-	return 0;
-}
-
-static int
-by_offset(const void *a, const void *b)
-{
-	const struct entry *x = a, *y = b;
-
-	if (x->begin != y->begin)
-		return x->begin < y->begin ? -1 : 1;
-	return x->end < y->end ? -1 : x->end > y->end;
+	return a->begin < b->begin || (a->begin == b->begin && a->end < b->end);
 }
 
 /* Announce the tensors in the order of their bytes. */
 static int
-add_tensors(struct safetensors *s, const struct entry *entries, int n, struct err *e)
+add_tensors(struct safetensors *s, const struct safetensors_header *h, struct err *e)
 {
+	const struct safetensors_entry *order[INTAKE_TENSORS_MAX];
 	uint64_t at = 0;
-	char found[64], wanted[64];
+	char found[64], wanted[64], shown[SAFETENSORS_SHOWN];
 
-	for (int i = 0; i < n; i++) {
-		const struct entry *t = &entries[i];
-		struct tensor probe = {.dtype = DT_NONE};
+	/* By insertion: files have few tensors here, mostly in order. */
+	for (int i = 0; i < h->n; i++) {
+		int k = i;
+
+		for (; k > 0 && lies_before(&h->entries[i], order[k - 1]); k--)
+			order[k] = order[k - 1];
+		order[k] = &h->entries[i];
+	}
+	for (int i = 0; i < h->n; i++) {
+		const struct safetensors_entry *t = order[i];
+		struct tensor probe;
+
 		if (t->begin != at) {
 			snprintf(found, sizeof(found), "data that begins at %llu", (unsigned long long)t->begin);
 			snprintf(wanted, sizeof(wanted), "%llu: no holes, no overlaps", (unsigned long long)at);
-			return bad_entry(t, found, wanted, e);
+			return safetensors_bad_entry(t, found, wanted, e);
 		}
 		/* Sizes are compared before any memory is borrowed. */
-		if (tensor_describe(&probe, t->shown, t->dt, t->rank, t->shape, e) < 0)
-			return -1;
+		if (tensor_describe(&probe, "", t->dt, t->rank, t->shape, NULL) < 0)
+			return tensor_describe(&probe, safetensors_clip(t->name, shown), t->dt, t->rank, t->shape, e);
 		if (probe.bytes != t->end - t->begin) {
 			snprintf(found, sizeof(found), "data_offsets %llu bytes apart",
 				 (unsigned long long)(t->end - t->begin));
 			snprintf(wanted, sizeof(wanted), "%llu by dtype and shape", (unsigned long long)probe.bytes);
-			return bad_entry(t, found, wanted, e);
+			return safetensors_bad_entry(t, found, wanted, e);
 		}
 		at = t->end;
 	}
-	for (int i = 0; i < n; i++) {
-		const struct entry *t = &entries[i];
-		struct intake_tensor *it = intake_tensor(s->d.in, t->json->string, strlen(t->json->string), t->dt,
-							 t->rank, t->shape, e);
+	for (int i = 0; i < h->n; i++) {
+		const struct safetensors_entry *t = order[i];
+		struct intake_tensor *it = intake_tensor(s->d.in, t->name.begin, (size_t)(t->name.end - t->name.begin),
+							 t->dt, t->rank, t->shape, e);
 		if (!it)
 			return -1;
 		it->arrived = it->t.bytes == 0;
@@ -168,37 +94,33 @@ add_tensors(struct safetensors *s, const struct entry *entries, int n, struct er
 }
 
 static int
-read_metadata(struct safetensors *s, const cJSON *meta, struct err *e)
+use_metadata(struct intake *in, const struct safetensors_header *h, struct err *e)
 {
-	struct intake *in = s->d.in;
-	const cJSON *v;
-	char shown[SHOWN];
+	const struct json_span *params = &h->meta[META_PARAMS], *shuffle = &h->meta[META_SHUFFLE];
+	struct json_span op = h->meta[META_OP];
+	char shown[SAFETENSORS_SHOWN];
 
-	if (!cJSON_IsObject(meta))
+	if (h->no_object)
 		return bad_file(e, "__metadata__ is not an object of strings");
-	cJSON_ArrayForEach(v, meta)
-	{
-		if (!cJSON_IsString(v)) {
-			text_clip(shown, sizeof(shown), v->string, strlen(v->string));
-			return err_param(
-				e, ERR_MALFORMED_BODY, shown, "a value that is no string", "a string",
-				"the safetensors file is not valid: __metadata__.%s is not a string (JSON values go "
-				"into it as text)",
-				shown);
-		}
-		size_t len = strlen(v->valuestring);
-		if (strcmp(v->string, "params") == 0) {
-			if (intake_json_params_text(in, v->valuestring, len, "__metadata__.params", e) < 0)
-				return -1;
-		} else if (strcmp(v->string, "shuffle") == 0) {
-			if (intake_param(in, "shuffle", 7, v->valuestring, len, e) < 0)
-				return -1;
-		} else if (strcmp(v->string, "op") == 0) {
-			if (len >= sizeof(in->op_named))
-				return err_param(e, ERR_MALFORMED_BODY, "op", v->valuestring, "an operator's name",
-						 "__metadata__.op is longer than any operator's name");
-			memcpy(in->op_named, v->valuestring, len + 1);
-		}
+	if (h->no_string.begin) {
+		safetensors_clip(h->no_string, shown);
+		return err_param(e, ERR_MALFORMED_BODY, shown, "a value that is no string", "a string",
+				 "the safetensors file is not valid: __metadata__.%s is not a string (JSON values go "
+				 "into it as text)",
+				 shown);
+	}
+	if (params->begin && intake_json_params_text(in, params->begin, (size_t)(params->end - params->begin),
+						     "__metadata__.params", e) < 0)
+		return -1;
+	if (shuffle->begin &&
+	    intake_param(in, "shuffle", 7, shuffle->begin, (size_t)(shuffle->end - shuffle->begin), e) < 0)
+		return -1;
+	if (op.begin) {
+		if ((size_t)(op.end - op.begin) >= sizeof(in->op_named))
+			return err_param(e, ERR_MALFORMED_BODY, "op", safetensors_clip(op, shown), "an operator's name",
+					 "__metadata__.op is longer than any operator's name");
+		memcpy(in->op_named, op.begin, (size_t)(op.end - op.begin));
+		in->op_named[op.end - op.begin] = '\0';
 	}
 	return 0;
 }
@@ -206,39 +128,16 @@ read_metadata(struct safetensors *s, const cJSON *meta, struct err *e)
 static int
 read_header(struct safetensors *s, struct err *e)
 {
-	struct entry entries[INTAKE_TENSORS_MAX] = {{.json = NULL}};
-	struct err parse = {.code = ERR_NONE};
-	const cJSON *v, *meta = NULL;
-	int n = 0, rc = -1;
+	struct safetensors_header h;
 	size_t len = s->head_len;
+	int rc = 0;
 
 	while (len > 0 && s->head[len - 1] == ' ')
 		len--;
-	cJSON *root = json_parse_doubles((const char *)s->head, len, s->d.in->limits.json_depth, &parse);
-	if (!root)
-		return err_set(e, parse.code ? parse.code : ERR_MALFORMED_BODY, "the safetensors header: %s", parse.msg);
-	cJSON_ArrayForEach(v, root)
-	{
-		if (strcmp(v->string, metadata_key) == 0) {
-			meta = v;
-			continue;
-		}
-		if (n == INTAKE_TENSORS_MAX) {
-			err_set(e, ERR_MALFORMED_BODY, "the safetensors file holds more than %d tensors",
-				INTAKE_TENSORS_MAX);
-			goto out;
-		}
-		if (read_entry(v, &entries[n], e) < 0)
-			goto out;
-		n++;
-	}
-	qsort(entries, (size_t)n, sizeof(entries[0]), by_offset);
-	if (add_tensors(s, entries, n, e) < 0 || (meta && read_metadata(s, meta, e) < 0))
-		goto out;
-	s->ready = true;
-	rc = 0;
-out:
-	cJSON_Delete(root);
+	if (safetensors_header_read(&h, (char *)s->head, len, s->d.in->limits.json_depth, e) < 0 ||
+	    add_tensors(s, &h, e) < 0 || use_metadata(s->d.in, &h, e) < 0)
+		rc = -1;
+	s->ready = rc == 0;
 	free(s->head);
 	s->head = NULL;
 	return rc;
@@ -401,10 +300,12 @@ static const struct decoder_ops safetensors_ops = {
 struct decoder *
 decoder_safetensors_new(struct intake *in)
 {
-	struct safetensors *s = calloc(1, sizeof(*s));
+	/* not calloc, which does not take what was freed a moment ago */
+	struct safetensors *s = malloc(sizeof(*s));
 
 	if (!s)
 		return NULL;
+	memset(s, 0, offsetof(struct safetensors, tensors));
 	s->d.ops = &safetensors_ops;
 	s->d.in = in;
 	return &s->d;

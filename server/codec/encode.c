@@ -13,14 +13,11 @@
 
 #include "text.h"
 
+/* What heads are filled up with, to a multiple of 64. */
+static const char spaces[] = "                                                                ";
+
 /* Headers larger than this are a bug. */
 #define HEADER_CEILING ((size_t)1 << 20)
-
-static int
-no_memory(struct err *e)
-{
-	return err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory for the reply's header");
-}
 
 void
 body_add(struct body *b, const void *p, uint64_t n)
@@ -32,38 +29,53 @@ body_add(struct body *b, const void *p, uint64_t n)
 	b->bytes += n;
 }
 
+static void
+head_begin(const struct encode_job *job, struct text *head)
+{
+	if (job->room)
+		text_init_in(head, job->room, job->room_size, HEADER_CEILING);
+	else
+		text_init(head, HEADER_CEILING);
+}
+
+/* The head becomes the body's first piece; it may still be written to, but has its length. */
+static int
+head_end(struct text *head, struct body *b, struct err *e)
+{
+	if (head->failed) {
+		text_fini(head);
+		return err_set(e, ERR_OUT_OF_MEMORY, "there is not enough memory for the reply's header");
+	}
+	b->owned = head->p == head->lent ? NULL : head->p;
+	body_add(b, head->p, head->len);
+	return 0;
+}
+
 static int
 encode_npy(const struct encode_job *job, struct body *b, struct err *e)
 {
 	const struct tensor *t = job->tensors[0].t;
 	unsigned char magic[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 0, 0};
 	struct text head;
-	size_t total;
-	char *p;
 
 	if (job->n != 1 || job->mode != DATA_ALL)
 		return err_set(e, ERR_NOT_ACCEPTABLE,
 			       "npy holds one array, and the reply has %d outputs%s; ask for safetensors or JSON",
 			       job->n, job->mode == DATA_ALL ? "" : " without data");
-	text_init(&head, HEADER_CEILING);
+	head_begin(job, &head);
 	text_addn(&head, (const char *)magic, sizeof(magic));
 	text_addf(&head, "{'descr': '%s', 'fortran_order': False, 'shape': (", dtype_info(t->dtype)->npy);
 	for (int i = 0; i < t->rank; i++)
 		text_addf(&head, "%s%" PRId64, i ? ", " : "", t->shape[i]);
 	text_add(&head, t->rank == 1 ? ",), }" : "), }");
 	/* the data begins at a multiple of 64; a newline ends the header */
-	while (!head.failed && (head.len + 1) % 64 != 0)
-		text_add(&head, " ");
+	text_addn(&head, spaces, 63 - head.len % 64);
 	text_add(&head, "\n");
-	total = head.len;
-	p = text_take(&head);
-	if (!p)
-		return no_memory(e);
-	p[8] = (char)((total - sizeof(magic)) & 0xff);
-	p[9] = (char)((total - sizeof(magic)) >> 8);
-	b->owned = p;
+	if (head_end(&head, b, e) < 0)
+		return -1;
+	head.p[8] = (char)((head.len - sizeof(magic)) & 0xff);
+	head.p[9] = (char)((head.len - sizeof(magic)) >> 8);
 	b->content_type = "application/x-npy";
-	body_add(b, p, total);
 	body_add(b, t->data, t->bytes);
 	return 0;
 }
@@ -82,7 +94,8 @@ add_digest(struct text *head, const struct encode_tensor *et)
 	text_json(head, name);
 	text_add(head, ":");
 	text_json(head, digest.p ? digest.p : "");
-	head->failed |= digest.failed;
+	if (digest.failed)
+		text_fail(head);
 	text_fini(&digest);
 }
 
@@ -92,16 +105,16 @@ encode_safetensors(const struct encode_job *job, struct body *b, struct err *e)
 	static const char length[8] = {0};
 	struct text head;
 	uint64_t offset = 0;
-	size_t total, n;
-	char *p;
+	size_t n;
 
-	text_init(&head, HEADER_CEILING);
+	head_begin(job, &head);
 	text_addn(&head, length, sizeof(length));
 	text_add(&head, "{\"__metadata__\":{\"op\":");
 	text_json(&head, job->op ? job->op : "");
-	if (job->stats_json) {
-		text_add(&head, ",\"stats\":");
-		text_json(&head, job->stats_json);
+	if (job->stats_quoted) {
+		text_add(&head, ",\"stats\":\"");
+		text_add(&head, job->stats_quoted);
+		text_add(&head, "\"");
 	}
 	for (int i = 0; i < job->n && job->mode == DATA_DIGEST; i++)
 		add_digest(&head, &job->tensors[i]);
@@ -115,7 +128,8 @@ encode_safetensors(const struct encode_job *job, struct body *b, struct err *e)
 		text_add(&head, dtype_info(t->dtype)->safetensors);
 		text_add(&head, "\",\"shape\":[");
 		for (int k = 0; k < t->rank; k++) {
-			text_add(&head, k ? "," : "");
+			if (k)
+				text_add(&head, ",");
 			text_u64(&head, (uint64_t)t->shape[k]);
 		}
 		text_add(&head, "],\"data_offsets\":[");
@@ -126,28 +140,38 @@ encode_safetensors(const struct encode_job *job, struct body *b, struct err *e)
 		offset += t->bytes;
 	}
 	text_add(&head, "}");
-	while (!head.failed && head.len % 64 != 0)
-		text_add(&head, " ");
-	total = head.len;
-	p = text_take(&head);
-	if (!p)
-		return no_memory(e);
-	n = total - sizeof(length);
+	text_addn(&head, spaces, (64 - head.len % 64) % 64);
+	if (head_end(&head, b, e) < 0)
+		return -1;
+	n = head.len - sizeof(length);
 	for (int i = 0; i < 8; i++)
-		p[i] = (char)(n >> (8 * i) & 0xff);
-	b->owned = p;
+		head.p[i] = (char)(n >> (8 * i) & 0xff);
 	b->content_type = "application/x-safetensors";
-	body_add(b, p, total);
 	for (int i = 0; i < job->n && job->mode == DATA_ALL; i++)
 		body_add(b, job->tensors[i].t->data, job->tensors[i].t->bytes);
 	return 0;
 }
 
-int
-encode_body(const struct encode_job *job, struct mem *mem, struct body *b, struct err *e)
+/* Data that fit behind the head follow it there: a body of one piece is sent without being copied again. */
+static void
+one_piece(const struct encode_job *job, struct body *b)
 {
-	memset(b, 0, sizeof(*b));
-	b->oip_header_len = -1;
+	char *p;
+
+	if (b->n < 2 || b->bytes > job->room_size || (const char *)b->pieces[0].p != job->room)
+		return;
+	p = job->room + b->pieces[0].n;
+	for (int i = 1; i < b->n; i++) {
+		memcpy(p, b->pieces[i].p, b->pieces[i].n);
+		p += b->pieces[i].n;
+	}
+	b->n = 1;
+	b->pieces[0].n = (size_t)b->bytes;
+}
+
+static int
+encode_form(const struct encode_job *job, struct mem *mem, struct body *b, struct err *e)
+{
 	switch (job->form) {
 	case FORM_NPY:
 		return encode_npy(job, b, e);
@@ -161,6 +185,17 @@ encode_body(const struct encode_job *job, struct mem *mem, struct body *b, struc
 		break;
 	}
 	return err_set(e, ERR_NOT_ACCEPTABLE, "the reply has no form");
+}
+
+int
+encode_body(const struct encode_job *job, struct mem *mem, struct body *b, struct err *e)
+{
+	memset(b, 0, sizeof(*b));
+	b->oip_header_len = -1;
+	if (encode_form(job, mem, b, e) < 0)
+		return -1;
+	one_piece(job, b);
+	return 0;
 }
 
 uint64_t

@@ -35,9 +35,13 @@ struct encode_job {
 	int n;
 	struct encode_tensor tensors[OP_TENSORS_MAX];
 	const char *op;
-	const char *stats_json; /* the stats object as JSON text, one line */
+	const char *stats_json;	  /* the stats object as JSON text, one line, or NULL */
+	const char *stats_quoted; /* the same as it stands between the quotes of a JSON string, or NULL */
 	/* OIP */
 	const char *id, *model_version;
+	/* Where the head may lie, and a small body: it must live as long as the body. NULL: the heap. */
+	char *room;
+	size_t room_size;
 };
 
 #define BODY_PIECES_MAX (2 * OP_TENSORS_MAX + 2)

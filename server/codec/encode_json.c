@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "codec/encode.h"
+#include "digits.h"
 #include "text.h"
 
 /* Lists that may be longer than this get memory of their own. */
@@ -47,19 +48,12 @@ encode_element_max(enum dtype dt)
 static int
 put_int(char *buf, int64_t v)
 {
-	char tmp[24];
 	uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-	int n = 0, len = 0;
+	char *p = buf;
 
-	do {
-		tmp[n++] = (char)('0' + u % 10);
-		u /= 10;
-	} while (u > 0);
 	if (v < 0)
-		buf[len++] = '-';
-	while (n > 0)
-		buf[len++] = tmp[--n];
-	return len;
+		*p++ = '-';
+	return (int)(digits_u64(p, u) - buf);
 }
 
 static int
@@ -243,9 +237,10 @@ add_oip_parameters(struct text *t, const struct encode_job *job)
 	const char *sep = "";
 
 	text_add(t, ",\"parameters\":{");
-	if (job->stats_json) {
-		text_add(t, "\"stats\":");
-		text_json(t, job->stats_json);
+	if (job->stats_quoted) {
+		text_add(t, "\"stats\":\"");
+		text_add(t, job->stats_quoted);
+		text_add(t, "\"");
 		sep = ",";
 	}
 	for (int i = 0; i < job->n && job->mode == DATA_DIGEST; i++) {
@@ -259,7 +254,8 @@ add_oip_parameters(struct text *t, const struct encode_job *job)
 		text_json(t, name.p ? name.p : "");
 		text_add(t, ":");
 		text_json(t, digest.p ? digest.p : "");
-		t->failed |= name.failed || digest.failed;
+		if (name.failed || digest.failed)
+			text_fail(t);
 		text_fini(&name);
 		text_fini(&digest);
 		sep = ",";

@@ -12,6 +12,7 @@
 
 #include "codec/encode.h"
 #include "codec/pow10.h"
+#include "digits.h"
 
 __extension__ typedef unsigned __int128 uint128;
 
@@ -106,38 +107,6 @@ shortest_double(uint64_t c, int q, bool closer)
 		      scale_double(p->hi, lo, (4 * c + 2) << h), (c & 1) == 0, k);
 }
 
-static inline int
-count_digits(uint64_t v)
-{
-	int n = 1;
-
-	while (v >= 10000) {
-		v /= 10000;
-		n += 4;
-	}
-	return n + (v >= 10) + (v >= 100) + (v >= 1000);
-}
-
-static const char pairs[] =
-	"00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748"
-	"4950515253545556575859606162636465666768697071727374757677787980818283848586878889909192939495969798"
-	"99";
-
-/* Write v as exactly n digits. */
-static inline void
-put_digits(char *out, uint64_t v, int n)
-{
-	while (n >= 2) {
-		uint64_t rest = v / 100;
-
-		n -= 2;
-		memcpy(out + n, pairs + 2 * (v - rest * 100), 2);
-		v = rest;
-	}
-	if (n)
-		out[0] = (char)('0' + v);
-}
-
 static int
 put_exponent(char *out, int x)
 {
@@ -169,12 +138,12 @@ put_decimal(char *buf, struct decimal_value d, bool negative, int fixed_max)
 		d.digits /= 10;
 		d.exponent++;
 	}
-	n = count_digits(d.digits);
+	n = digits_count(d.digits);
 	first = d.exponent + n - 1;
 	if (negative)
 		*p++ = '-';
 	if (first < FIXED_MIN || first > fixed_max) {
-		put_digits(p + 1, d.digits, n);
+		digits_put(p + 1, d.digits, n);
 		p[0] = p[1];
 		if (n > 1) {
 			p[1] = '.';
@@ -186,14 +155,14 @@ put_decimal(char *buf, struct decimal_value d, bool negative, int fixed_max)
 	} else if (first < 0) {
 		memcpy(p, "0.000000", 8);
 		p += 1 - first;
-		put_digits(p, d.digits, n);
+		digits_put(p, d.digits, n);
 		p += n;
 	} else if (d.exponent >= 0) {
-		put_digits(p, d.digits, n);
+		digits_put(p, d.digits, n);
 		memset(p + n, '0', (size_t)d.exponent);
 		p += n + d.exponent;
 	} else {
-		put_digits(p + 1, d.digits, n);
+		digits_put(p + 1, d.digits, n);
 		memmove(p, p + 1, (size_t)first + 1);
 		p[first + 1] = '.';
 		p += n + 1;

@@ -24,19 +24,21 @@ static const char dtype_prefix[] = "dtype.";
 void
 intake_init(struct intake *in, const struct op *op, struct mem *mem, const struct intake_limits *limits)
 {
-	memset(in, 0, sizeof(*in));
+	/* The lists are long, and begin empty: they need no clearing. */
 	in->op = op;
 	in->mem = mem;
 	in->limits = *limits;
+	in->n_tensors = in->n_params = in->n_outputs = 0;
+	in->binary_output_all = false;
+	in->id = NULL;
+	in->op_named[0] = '\0';
 }
 
 void
 intake_fini(struct intake *in)
 {
-	for (int i = 0; i < in->n_params; i++) {
+	for (int i = 0; i < in->n_params; i++)
 		free(in->params[i].name);
-		free(in->params[i].value);
-	}
 	in->n_params = 0;
 	in->n_tensors = 0;
 	free(in->id);
@@ -58,26 +60,38 @@ intake_is_input(const struct intake *in, const char *name, size_t len)
 	return input_index(in, name, len) >= 0;
 }
 
-struct intake_tensor *
-intake_tensor_find(struct intake *in, const char *name, size_t len)
+static struct intake_tensor *
+find(struct intake *in, const char *name, size_t len)
 {
-	int input = input_index(in, name, len);
-
-	if (input >= 0) {
-		name = in->op->tensors[input].name;
-		len = strlen(name);
-	}
 	for (int i = 0; i < in->n_tensors; i++) {
 		struct intake_tensor *it = &in->tensors[i];
 
-		if (strlen(it->name) == len && memcmp(it->name, name, len) == 0)
+		if (it->name_len == len && memcmp(it->name, name, len) == 0)
 			return it;
 	}
 	return NULL;
 }
 
+/* The operator's own spelling of input i; names that are no input stay as they are. */
+static void
+own_name(const struct intake *in, int i, const char **name, size_t *len)
+{
+	if (i >= 0) {
+		*name = in->op->tensors[i].name;
+		*len = strlen(*name);
+	}
+}
+
+struct intake_tensor *
+intake_tensor_find(struct intake *in, const char *name, size_t len)
+{
+	own_name(in, input_index(in, name, len), &name, &len);
+	return find(in, name, len);
+}
+
+/* A name that is none of the operator's inputs, or there is no operator. */
 static int
-check_name(struct intake *in, const char *name, size_t len, struct err *e)
+check_foreign_name(struct intake *in, const char *name, size_t len, struct err *e)
 {
 	const size_t prefix = sizeof(expected_prefix) - 1;
 	char head[SHOWN];
@@ -93,61 +107,80 @@ check_name(struct intake *in, const char *name, size_t len, struct err *e)
 			"'%s' is a candidate's output to check, which this version of the server does not offer; send "
 			"inputs only",
 			head);
-	if (in->op && !intake_is_input(in, name, len))
+	if (in->op)
 		return op_input_unknown(in->op, name, len, e);
 	if (len >= TENSOR_NAME_MAX)
 		return err_input(e, ERR_UNKNOWN_INPUT, head, head, "a shorter name",
 				 "the tensor name '%s' is longer than %d bytes", head, TENSOR_NAME_MAX - 1);
-	if (intake_tensor_find(in, name, len))
-		return err_input(e, ERR_MALFORMED_BODY, head, "two tensors", "one", "the input '%s' was given twice",
-				 head);
 	return 0;
+}
+
+static int
+given_twice(const char *name, size_t len, struct err *e)
+{
+	char head[SHOWN];
+
+	text_clip(head, sizeof(head), name, len);
+	return err_input(e, ERR_MALFORMED_BODY, head, "two tensors", "one", "the input '%s' was given twice", head);
+}
+
+static int
+too_large(const struct intake *in, const struct intake_tensor *it, uint64_t total, struct err *e)
+{
+	char found[40], wanted[60];
+
+	snprintf(found, sizeof(found), "%llu bytes", (unsigned long long)(total + it->t.bytes));
+	snprintf(wanted, sizeof(wanted), "at most %llu bytes", (unsigned long long)in->limits.tensor_bytes);
+	return err_input(
+		e, ERR_TOO_LARGE, it->name, found, wanted,
+		"with '%s' (%llu bytes) the request's tensors come to %s, more than the %llu this server accepts",
+		it->name, (unsigned long long)it->t.bytes, found, (unsigned long long)in->limits.tensor_bytes);
 }
 
 struct intake_tensor *
 intake_tensor(struct intake *in, const char *name, size_t name_len, enum dtype dt, int rank, const int64_t *shape,
 	      struct err *e)
 {
-	struct intake_tensor it = {.arrived = false};
+	const char *given = name;
+	size_t given_len = name_len;
+	struct intake_tensor *it;
 	uint64_t total = 0;
-	int input;
+	int input = input_index(in, name, name_len);
 
-	if (check_name(in, name, name_len, e) < 0)
+	if (input < 0 && check_foreign_name(in, name, name_len, e) < 0)
 		return NULL;
+	own_name(in, input, &name, &name_len);
+	if (find(in, name, name_len)) {
+		given_twice(given, given_len, e);
+		return NULL;
+	}
 	if (in->n_tensors == INTAKE_TENSORS_MAX) {
 		err_set(e, ERR_MALFORMED_BODY, "the request holds more than %d tensors", INTAKE_TENSORS_MAX);
 		return NULL;
 	}
-	input = input_index(in, name, name_len);
-	if (input >= 0) {
-		name = in->op->tensors[input].name;
-		name_len = strlen(name);
-	}
-	memcpy(it.name, name, name_len);
-	if (tensor_describe(&it.t, it.name, dt, rank, shape, e) < 0)
+	it = &in->tensors[in->n_tensors];
+	it->arrived = it->raw = it->shuffled = false;
+	it->name_len = name_len;
+	memcpy(it->name, name, name_len);
+	it->name[name_len] = '\0';
+	if (tensor_describe(&it->t, it->name, dt, rank, shape, e) < 0)
 		return NULL;
 	for (int i = 0; i < in->n_tensors; i++)
 		total += in->tensors[i].t.bytes;
-	if (it.t.bytes > in->limits.tensor_bytes || total > in->limits.tensor_bytes - it.t.bytes) {
-		char found[40], wanted[60];
-		snprintf(found, sizeof(found), "%llu bytes", (unsigned long long)(total + it.t.bytes));
-		snprintf(wanted, sizeof(wanted), "at most %llu bytes", (unsigned long long)in->limits.tensor_bytes);
-		err_input(
-			e, ERR_TOO_LARGE, it.name, found, wanted,
-			"with '%s' (%llu bytes) the request's tensors come to %s, more than the %llu this server accepts",
-			it.name, (unsigned long long)it.t.bytes, found, (unsigned long long)in->limits.tensor_bytes);
+	if (it->t.bytes > in->limits.tensor_bytes || total > in->limits.tensor_bytes - it->t.bytes) {
+		too_large(in, it, total, e);
 		return NULL;
 	}
-	if (mem_tensor(in->mem, &it.t, e) < 0)
+	if (mem_tensor(in->mem, &it->t, e) < 0)
 		return NULL;
-	in->tensors[in->n_tensors] = it;
-	return &in->tensors[in->n_tensors++];
+	in->n_tensors++;
+	return it;
 }
 
-int
-intake_param(struct intake *in, const char *name, size_t name_len, const char *value, size_t value_len, struct err *e)
+static int
+bad_param(const char *name, size_t name_len, const char *value, size_t value_len, struct err *e)
 {
-	char head[SHOWN], first[SHOWN], second[SHOWN];
+	char head[SHOWN];
 
 	text_clip(head, sizeof(head), name, name_len);
 	if (name_len == 0)
@@ -158,30 +191,52 @@ intake_param(struct intake *in, const char *name, size_t name_len, const char *v
 	if (memchr(name, 0, name_len) || memchr(value, 0, value_len))
 		return err_param(e, ERR_INVALID_PARAMETER, head, "a zero byte", "text",
 				 "the parameter '%s' holds a zero byte in its name or value", head);
-	if (value_len > PARAM_VALUE_MAX)
-		return err_param(e, ERR_INVALID_PARAMETER, head, "a longer text", "at most 65536 bytes",
-				 "the value of '%s' is longer than %d bytes", head, PARAM_VALUE_MAX);
+	return err_param(e, ERR_INVALID_PARAMETER, head, "a longer text", "at most 65536 bytes",
+			 "the value of '%s' is longer than %d bytes", head, PARAM_VALUE_MAX);
+}
+
+static int
+second_value(const struct intake_param *p, const char *value, size_t value_len, struct err *e)
+{
+	char head[SHOWN], first[SHOWN], second[SHOWN];
+
+	if (strlen(p->value) == value_len && memcmp(p->value, value, value_len) == 0)
+		return 0;
+	text_clip(head, sizeof(head), p->name, strlen(p->name));
+	return err_param(e, ERR_CONFLICTING_PARAMETER, head, "two values", "one value",
+			 "the parameter '%s' was given twice, as '%s' and as '%s'", head,
+			 text_clip(first, sizeof(first), p->value, strlen(p->value)),
+			 text_clip(second, sizeof(second), value, value_len));
+}
+
+int
+intake_param(struct intake *in, const char *name, size_t name_len, const char *value, size_t value_len, struct err *e)
+{
+	char head[SHOWN];
+	struct intake_param *p;
+
+	if (name_len == 0 || name_len > PARAM_NAME_MAX || value_len > PARAM_VALUE_MAX || memchr(name, 0, name_len) ||
+	    memchr(value, 0, value_len))
+		return bad_param(name, name_len, value, value_len, e);
 	for (int i = 0; i < in->n_params; i++) {
-		const struct intake_param *p = &in->params[i];
-		if (strlen(p->name) != name_len || memcmp(p->name, name, name_len) != 0)
-			continue;
-		if (strlen(p->value) == value_len && memcmp(p->value, value, value_len) == 0)
-			return 0;
-		return err_param(e, ERR_CONFLICTING_PARAMETER, head, "two values", "one value",
-				 "the parameter '%s' was given twice, as '%s' and as '%s'", head,
-				 text_clip(first, sizeof(first), p->value, strlen(p->value)),
-				 text_clip(second, sizeof(second), value, value_len));
+		p = &in->params[i];
+		if (strlen(p->name) == name_len && memcmp(p->name, name, name_len) == 0)
+			return second_value(p, value, value_len, e);
 	}
 	if (in->n_params == INTAKE_PARAMS_MAX)
-		return err_param(e, ERR_INVALID_PARAMETER, head, "more", "fewer parameters",
-				 "the request has more than %d parameters", INTAKE_PARAMS_MAX);
-	struct intake_param p = {.name = strndup(name, name_len), .value = strndup(value, value_len)};
-	if (!p.name || !p.value) {
-		free(p.name);
-		free(p.value);
-		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for the parameter '%s'", head);
-	}
-	in->params[in->n_params++] = p;
+		return err_param(e, ERR_INVALID_PARAMETER, text_clip(head, sizeof(head), name, name_len), "more",
+				 "fewer parameters", "the request has more than %d parameters", INTAKE_PARAMS_MAX);
+	p = &in->params[in->n_params];
+	p->name = malloc(name_len + value_len + 2);
+	if (!p->name)
+		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for the parameter '%s'",
+			       text_clip(head, sizeof(head), name, name_len));
+	p->value = p->name + name_len + 1;
+	memcpy(p->name, name, name_len);
+	p->name[name_len] = '\0';
+	memcpy(p->value, value, value_len);
+	p->value[value_len] = '\0';
+	in->n_params++;
 	return 0;
 }
 
@@ -198,7 +253,6 @@ static void
 drop_param(struct intake *in, int i)
 {
 	free(in->params[i].name);
-	free(in->params[i].value);
 	in->n_params--;
 	memmove(&in->params[i], &in->params[i + 1], (size_t)(in->n_params - i) * sizeof(in->params[0]));
 }
@@ -242,12 +296,11 @@ intake_query(struct intake *in, const char *query, struct err *e)
 {
 	int rc = -1;
 	size_t len = query ? strlen(query) : 0;
-	char shown[SHOWN];
+	char shown[SHOWN], few[256], *buf = few;
 
 	if (len == 0)
 		return 0;
-	char *buf = malloc(len);
-	if (!buf)
+	if (len > sizeof(few) && !(buf = malloc(len)))
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for the query string");
 	for (const char *p = query; *p;) {
 		const char *end = p + strcspn(p, "&");
@@ -275,7 +328,8 @@ intake_query(struct intake *in, const char *query, struct err *e)
 	}
 	rc = 0;
 out:
-	free(buf);
+	if (buf != few)
+		free(buf);
 	return rc;
 }
 

@@ -22,6 +22,7 @@ struct cJSON;
 
 struct intake_tensor {
 	char name[TENSOR_NAME_MAX];
+	size_t name_len;
 	struct tensor t; /* data set once described; complete once `arrived` */
 	bool arrived;
 	bool raw; /* numpy's void type (V1, V2): what it holds, the parameter dtype.<name> may say; see intake_finish */
@@ -29,7 +30,7 @@ struct intake_tensor {
 };
 
 struct intake_param {
-	char *name, *value; /* one allocation each; value is text: JSON scalars and lists as written */
+	char *name, *value; /* one allocation for both; value is text: JSON scalars and lists as written */
 };
 
 struct intake_output { /* an output named in the request (OIP "outputs") */

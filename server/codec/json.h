@@ -47,8 +47,6 @@ char *json_skeleton(const char *text, size_t len, struct json_cut *cut, struct e
  * keys and NULs in strings are refused. Numbers keep their text as written in `valuestring`. cJSON_Delete frees it.
  */
 struct cJSON *json_parse(const char *text, size_t len, unsigned max_depth, struct err *e);
-/* The same where numbers below 2^53 are all that is wanted: their text is not kept. */
-struct cJSON *json_parse_doubles(const char *text, size_t len, unsigned max_depth, struct err *e);
 
 /*
  * Parse a (possibly nested) array of numbers, booleans (for bool) and the strings "NaN", "Infinity", "-Infinity" into

@@ -27,14 +27,12 @@ id_is_fine(const char *s)
 /* Requests and their compute parts are kept for the next ones: too large for malloc's fast lists, they would cost more
  * there than a small RMSNorm. */
 static void *
-spare_take(struct loop_spares *spares, size_t size)
+spare_take(struct loop_spares *spares, size_t size, size_t cleared)
 {
-	void *p;
+	void *p = spares->n > 0 ? spares->p[--spares->n] : malloc(size);
 
-	if (spares->n == 0)
-		return calloc(1, size);
-	p = spares->p[--spares->n];
-	memset(p, 0, size);
+	if (p != NULL)
+		memset(p, 0, cleared);
 	return p;
 }
 
@@ -50,13 +48,13 @@ spare_give(struct loop_spares *spares, void *p)
 struct compute_request *
 request_compute_new(struct request *req)
 {
-	return spare_take(&req->loop->computes, sizeof(struct compute_request));
+	return spare_take(&req->loop->computes, sizeof(struct compute_request), offsetof(struct compute_request, mem));
 }
 
 struct request *
 request_new(struct conn *c, void *mhd)
 {
-	struct request *req = spare_take(&c->loop->requests, sizeof(*req));
+	struct request *req = spare_take(&c->loop->requests, sizeof(*req), sizeof(*req));
 	const char *id;
 
 	if (req == NULL)
@@ -89,8 +87,8 @@ compute_free(struct request *req)
 	intake_fini(&run->in);
 	mem_fini(&run->mem);
 	text_fini(&run->hints);
-	text_fini(&run->stats_head);
-	text_fini(&run->stats_tail);
+	text_fini(&run->stats);
+	text_fini(&run->stats_quoted);
 	if (run->counted)
 		atomic_fetch_sub(&svc->requests, 1);
 	spare_give(&req->loop->computes, run);
@@ -103,7 +101,6 @@ request_unref(struct request *req)
 	if (--req->refs > 0)
 		return;
 	body_fini(&req->reply.body);
-	free(req->reply.stats);
 	compute_free(req);
 	spare_give(&req->loop->requests, req);
 }

@@ -46,26 +46,32 @@ struct reply {
 	const char *encoding; /* Content-Encoding, NULL: none */
 	uint32_t retry_after_s;
 	bool close;
-	char *stats;	  /* one line of JSON, or NULL */
-	char timing[400]; /* Server-Timing, or "" */
+	const char *stats; /* one line of JSON, or NULL */
+	char timing[400];  /* Server-Timing, or "" */
 };
 
-/* The compute part; made only for requests that run an operator. */
+/* The compute part; made only for requests that run an operator. All zero at first, up to `mem`. */
 struct compute_request {
-	struct mem mem;
-	struct intake in;
 	struct decoder *decoder;
 	struct inflater *inflater;
 	enum coding coding;
 	struct run_options run;
 	unsigned device;
 	struct link_job job;
-	struct msg_done done;
 	bool submitted, counted;
-	bool orphaned;			    /* over while the device still has the job: the job holds a reference */
-	struct text hints;		    /* a JSON list */
-	struct text stats_head, stats_tail; /* see make_stats() */
-	uint64_t reserve_ns;		    /* what making fresh memory took, before the body and for the outputs */
+	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
+	struct text hints;		 /* a JSON list */
+	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
+	size_t stats_open, stats_hints;	 /* of `stats`: where timing_ms still takes members; where the hints begin */
+	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
+	/* Not cleared: each has its own beginning. */
+	struct mem mem;
+	struct intake in;
+	struct msg_done done;
+	struct encode_job encode; /* from here on as request_answer() sets it */
+	double bytes_moved;
+	char stats_room[4096], stats_quoted_room[4096];
+	char head_room[8192]; /* for the reply's head, and all of it when it is small */
 };
 
 struct request {
@@ -152,6 +158,12 @@ int request_open(struct request *req, struct err *e);
 
 /* request_run.c: body complete -> device. */
 void request_run(struct request *req);
+
+/* request_stats.c: run->stats and run->stats_quoted, before the reply is encoded; */
+int request_stats(struct request *req, struct err *e);
+/* with what encoding took, for the header (NULL: no memory); and the Server-Timing field. */
+const char *request_stats_finish(struct request *req);
+void request_server_timing(struct request *req);
 
 /* request_reply.c: device done -> reply. */
 void request_answer(struct request *req);

@@ -173,7 +173,7 @@ check_single(struct request *req, struct err *e)
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (http_header_count(req, names[i]) > 1)
+		if (http_header(req, names[i]) != NULL && http_header_count(req, names[i]) > 1)
 			return err_param(e, ERR_MALFORMED_REQUEST, names[i], "two", "one", "%s is there twice",
 					 names[i]);
 	return 0;
@@ -278,6 +278,13 @@ reserve_done(struct request *req)
 		request_take_body(req);
 }
 
+/* Several of a name, joined; most clients send none of these. */
+static const char *
+list_of(const struct request *req, const char *name, struct text *joined)
+{
+	return http_header(req, name) != NULL ? http_header_list(req, name, joined) : NULL;
+}
+
 /* The reply's form, as far as the head tells, and its coding. */
 static int
 choose_reply(struct request *req, struct err *e)
@@ -289,7 +296,7 @@ choose_reply(struct request *req, struct err *e)
 	text_init(&accept, 64 * 1024);
 	text_init(&encoding, 64 * 1024);
 	if (!req->oip) {
-		h = http_header_list(req, "Accept", &accept);
+		h = list_of(req, "Accept", &accept);
 		form = accept_form(h);
 		if (form == -2 && intake_param_find(&req->run->in, "format") == NULL) {
 			err_param(e, ERR_NOT_ACCEPTABLE, "Accept", h,
@@ -302,7 +309,7 @@ choose_reply(struct request *req, struct err *e)
 			req->form = (enum form)form;
 		req->npy_asked = form == FORM_NPY;
 	}
-	req->reply_coding = accept_coding(http_header_list(req, "Accept-Encoding", &encoding));
+	req->reply_coding = accept_coding(list_of(req, "Accept-Encoding", &encoding));
 	rc = 0;
 out:
 	text_fini(&accept);
@@ -329,8 +336,6 @@ request_open(struct request *req, struct err *e)
 	run->counted = true;
 	atomic_fetch_add(&svc->requests, 1);
 	text_init(&run->hints, 16 * 1024);
-	text_init(&run->stats_head, 16 * 1024);
-	text_init(&run->stats_tail, 32 * 1024);
 	mem_init(&run->mem, svc->pool, 0);
 	intake_init(&run->in, req->op, &run->mem, &limits);
 	if (choose_coding(req, &run->coding, e) == -1)

@@ -2,7 +2,7 @@
  * run_options.c: the options of a run that belong to no operator. They share one namespace with the operator's
  * parameters, and are parsed by the same code; the catalogue lists both.
  */
-#include <stdio.h>
+#include <pthread.h>
 #include <string.h>
 #include <strings.h>
 
@@ -106,23 +106,10 @@ run_option_find(const char *name, size_t len)
 	int i;
 
 	for (i = 0; i < RO_COUNT; i++)
-		if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0)
+		if (len > 0 && options[i].name[0] == name[0] && strlen(options[i].name) == len &&
+		    memcmp(options[i].name, name, len) == 0)
 			return i;
 	return -1;
-}
-
-/* The option's value, or its default; v->given tells whether there is any. */
-static int
-get(const struct intake *in, const struct op_param *p, struct op_value *v, struct err *e)
-{
-	const char *text = intake_param_find(in, p->name);
-
-	memset(v, 0, sizeof(*v));
-	if (text != NULL && op_value_parse(p, text, strlen(text), v, e) == -1)
-		return -1;
-	if (v->given || p->fallback == NULL) /* "None" stands for not given */
-		return 0;
-	return op_value_parse(p, p->fallback, strlen(p->fallback), v, e);
 }
 
 double
@@ -131,16 +118,45 @@ run_option_max(const struct service *svc, int i)
 	return i == RO_WARMUP || i == RO_ITERS ? (double)svc->opt->max_iters : options[i].max;
 }
 
-static int
-get_count(const struct intake *in, int i, const struct service *svc, uint32_t *out, struct err *e)
+/* A text that is looked at elsewhere: no list of choices could be complete. */
+static bool
+is_text(int i)
 {
-	struct op_param p = options[i];
-	struct op_value v;
+	return options[i].type == OP_ENUM && options[i].choices == NULL;
+}
 
-	p.max = run_option_max(svc, i);
-	if (get(in, &p, &v, e) == -1)
-		return -1;
-	*out = (uint32_t)v.i[0];
+static struct op_value defaults[RO_COUNT];
+
+static void
+read_defaults(void)
+{
+	for (int i = 0; i < RO_COUNT; i++)
+		if (!is_text(i))
+			op_default(&options[i], &defaults[i]);
+}
+
+/* The options that intake holds, parsed; of the others, the defaults. */
+static int
+read_values(struct op_value v[RO_COUNT], const struct intake *in, const struct service *svc, struct err *e)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, read_defaults);
+	memcpy(v, defaults, sizeof(defaults));
+	for (int k = 0; k < in->n_params; k++) {
+		const char *text = in->params[k].value;
+		int i = run_option_find(in->params[k].name, strlen(in->params[k].name));
+		struct op_param p;
+
+		if (i < 0 || is_text(i))
+			continue;
+		p = options[i];
+		p.max = run_option_max(svc, i);
+		if (op_value_parse(&p, text, strlen(text), &v[i], e) == -1)
+			return -1;
+		if (!v[i].given) /* "None" stands for not given */
+			v[i] = defaults[i];
+	}
 	return 0;
 }
 
@@ -150,37 +166,22 @@ run_options_parse(struct run_options *o, const struct intake *in, const struct s
 	static const enum impl impls[] = {IMPL_AUTO, IMPL_AITER, IMPL_OWN, IMPL_NAIVE, IMPL_REFERENCE};
 	static const enum data_mode modes[] = {DATA_ALL, DATA_NONE, DATA_DIGEST};
 	static const char *const forms[] = {"npy", "safetensors", "json"};
-	struct op_value v;
+	struct op_value v[RO_COUNT];
 
-	memset(o, 0, sizeof(*o));
-	if (get_count(in, RO_WARMUP, svc, &o->warmup, e) == -1 || get_count(in, RO_ITERS, svc, &o->iters, e) == -1)
+	if (read_values(v, in, svc, e) == -1)
 		return -1;
-	if (get(in, &options[RO_IMPL], &v, e) == -1)
-		return -1;
-	o->impl = impls[v.i[0]];
-	if (get(in, &options[RO_OUTPUTS], &v, e) == -1)
-		return -1;
-	o->outputs = modes[v.i[0]];
-	if (get(in, &options[RO_BASELINE], &v, e) == -1)
-		return -1;
-	o->baseline = v.i[0] == 1 ? IMPL_NAIVE : IMPL_AUTO;
-	if (get(in, &options[RO_FLUSH], &v, e) == -1)
-		return -1;
-	o->flush = v.i[0] != 0;
-	if (get(in, &options[RO_DRY_RUN], &v, e) == -1)
-		return -1;
-	o->dry_run = v.i[0] != 0;
-	if (get(in, &options[RO_JSON], &v, e) == -1)
-		return -1;
-	o->base64 = v.i[0] == 1;
-	if (get(in, &options[RO_TIMEOUT_MS], &v, e) == -1)
-		return -1;
+	o->warmup = (uint32_t)v[RO_WARMUP].i[0];
+	o->iters = (uint32_t)v[RO_ITERS].i[0];
+	o->impl = impls[v[RO_IMPL].i[0]];
+	o->outputs = modes[v[RO_OUTPUTS].i[0]];
+	o->baseline = v[RO_BASELINE].i[0] == 1 ? IMPL_NAIVE : IMPL_AUTO;
+	o->flush = v[RO_FLUSH].i[0] != 0;
+	o->dry_run = v[RO_DRY_RUN].i[0] != 0;
+	o->base64 = v[RO_JSON].i[0] == 1;
 	o->timeout_s = svc->opt->timeout;
-	if (v.given && v.f / 1e3 < o->timeout_s)
-		o->timeout_s = v.f / 1e3;
-	if (get(in, &options[RO_FORMAT], &v, e) == -1)
-		return -1;
-	o->format = v.given ? forms[v.i[0]] : NULL;
+	if (v[RO_TIMEOUT_MS].given && v[RO_TIMEOUT_MS].f / 1e3 < o->timeout_s)
+		o->timeout_s = v[RO_TIMEOUT_MS].f / 1e3;
+	o->format = v[RO_FORMAT].given ? forms[v[RO_FORMAT].i[0]] : NULL;
 	o->device = intake_param_find(in, "device");
 	if (o->device == NULL || strcasecmp(o->device, "none") == 0 || strcasecmp(o->device, "null") == 0)
 		o->device = "auto";

@@ -33,17 +33,20 @@ op_get(uint32_t index)
 	return table[index];
 }
 
-const struct op *
-op_find(const char *name, size_t len, uint32_t *index)
+/* Names are a few letters long, and looked up several times for each request: by hand, without calls. */
+static bool
+starts_with(const char *text, const char *name, size_t len)
 {
-	for (uint32_t i = 0; i < op_count(); i++) {
-		if (strlen(table[i]->name) != len || memcmp(table[i]->name, name, len))
-			continue;
-		if (index)
-			*index = i;
-		return table[i];
-	}
-	return NULL;
+	for (size_t i = 0; i < len; i++)
+		if (text[i] != name[i] || text[i] == '\0')
+			return false;
+	return true;
+}
+
+static bool
+same(const char *known, const char *name, size_t len)
+{
+	return starts_with(known, name, len) && known[len] == '\0';
 }
 
 /* Is `name` one of "a|b|c"? */
@@ -51,13 +54,25 @@ static bool
 listed(const char *list, const char *name, size_t len)
 {
 	while (list && *list) {
-		size_t n = strcspn(list, "|");
-
-		if (n == len && !memcmp(list, name, len))
+		if (starts_with(list, name, len) && (list[len] == '|' || list[len] == '\0'))
 			return true;
-		list += n + (list[n] == '|');
+		while (*list && *list++ != '|')
+			;
 	}
 	return false;
+}
+
+const struct op *
+op_find(const char *name, size_t len, uint32_t *index)
+{
+	for (uint32_t i = 0; i < op_count(); i++) {
+		if (!same(table[i]->name, name, len))
+			continue;
+		if (index)
+			*index = i;
+		return table[i];
+	}
+	return NULL;
 }
 
 char *
@@ -77,12 +92,6 @@ op_list_words(const char *list, char *buf, size_t size)
 		list = next;
 	}
 	return buf;
-}
-
-static bool
-same(const char *known, const char *name, size_t len)
-{
-	return strlen(known) == len && !memcmp(known, name, len);
 }
 
 int

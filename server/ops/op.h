@@ -173,7 +173,10 @@ int op_param_unknown(const struct op *op, const char *name, size_t len, const ch
 /* The same for an input, which may also be an output's name or a parameter's. */
 int op_input_unknown(const struct op *op, const char *name, size_t len, struct err *e);
 
-/* Fill defaults of all params not yet given; refuses a missing required one. */
+/* A parameter's default; not given. All zero where there is none. */
+void op_default(const struct op_param *p, struct op_value *v);
+
+/* Fill defaults of all params not yet given, for an operator of the table; refuses a missing required one. */
 int op_params_finish(const struct op *op, struct op_call *c, struct err *e);
 
 /*

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,29 +225,70 @@ op_value_parse(const struct op_param *p, const char *text, size_t len, struct op
 	return 0;
 }
 
-int
-op_params_finish(const struct op *op, struct op_call *c, struct err *e)
+void
+op_default(const struct op_param *p, struct op_value *v)
+{
+	int rc = 0;
+
+	memset(v, 0, sizeof *v);
+	if (p->fallback)
+		rc = op_value_parse(p, p->fallback, strlen(p->fallback), v, NULL);
+	assert(rc == 0 && "a default is a valid value");
+	(void)rc;
+	v->given = false;
+}
+
+enum {
+#define OP(name) INDEX_##name,
+#include "ops/ops.def"
+#undef OP
+	OPS
+};
+
+/* The defaults of the operators in the table are read once: most parameters of most calls have them. */
+static struct op_value defaults[OPS][OP_PARAMS_MAX];
+
+static void
+read_defaults(void)
+{
+	for (uint32_t k = 0; k < OPS; k++)
+		for (int i = 0; op_get(k)->params[i].name; i++)
+			op_default(&op_get(k)->params[i], &defaults[k][i]);
+}
+
+static const struct op_value *
+defaults_of(const struct op *op)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	uint32_t k = 0;
+
+	pthread_once(&once, read_defaults);
+	while (op_get(k) != op) /* which asserts that it is there */
+		k++;
+	return defaults[k];
+}
+
+static int
+missing_param(const struct op *op, const struct op_param *p, struct err *e)
 {
 	char wanted[160];
 
-	for (int i = 0; op->params[i].name; i++) {
-		const struct op_param *p = &op->params[i];
-		int rc;
+	wanted_text(p, wanted, sizeof wanted);
+	return err_param(e, ERR_INVALID_PARAMETER, p->name, "nothing", wanted, "%s needs the parameter %s: %s (%s)",
+			 op->name, p->name, wanted, p->help);
+}
 
+int
+op_params_finish(const struct op *op, struct op_call *c, struct err *e)
+{
+	const struct op_value *values = defaults_of(op);
+
+	for (int i = 0; op->params[i].name; i++) {
 		if (c->params[i].given)
 			continue;
-		if (p->required) {
-			wanted_text(p, wanted, sizeof wanted);
-			return err_param(e, ERR_INVALID_PARAMETER, p->name, "nothing", wanted,
-					 "%s needs the parameter %s: %s (%s)", op->name, p->name, wanted, p->help);
-		}
-		memset(&c->params[i], 0, sizeof c->params[i]);
-		if (!p->fallback)
-			continue;
-		rc = op_value_parse(p, p->fallback, strlen(p->fallback), &c->params[i], NULL);
-		assert(rc == 0 && "a default is a valid value");
-		(void)rc;
-		c->params[i].given = false;
+		if (op->params[i].required)
+			return missing_param(op, &op->params[i], e);
+		c->params[i] = values[i];
 	}
 	return 0;
 }

@@ -4,7 +4,6 @@
 #include "ops/shape.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,12 +11,25 @@
 
 #define SHAPE_TEXT 192 /* enough for 8 lengths of 19 digits */
 
-static int
-dim_index(const struct op *op, const char *name, size_t len)
+static bool
+in_name(char c)
 {
-	for (int i = 0; op->dims[i].name; i++)
-		if (strlen(op->dims[i].name) == len && !memcmp(op->dims[i].name, name, len))
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+/* The dimension whose name the text begins with; *end is behind it. -1: none. */
+static int
+dim_index(const struct op *op, const char *text, const char **end)
+{
+	for (int i = 0; op->dims[i].name; i++) {
+		const char *name = op->dims[i].name, *p = text;
+
+		for (; *name && *name == *p; p++)
+			name++;
+		*end = p;
+		if (*name == '\0' && !in_name(*p))
 			return i;
+	}
 	return -1;
 }
 
@@ -29,20 +41,19 @@ shape_rule_read(const struct op *op, const char *text, struct shape_rule *r)
 	r->n = 0;
 	while (*p) {
 		struct shape_dim *d = &r->d[r->n];
-		const char *end;
+		const char *end = p;
 
 		assert(r->n < TENSOR_RANK_MAX);
-		memset(d, 0, sizeof *d);
-		if (isdigit((unsigned char)*p)) {
+		d->length = 0;
+		d->run = false;
+		if (*p >= '0' && *p <= '9') {
 			char *after;
 
 			d->dim = -1;
 			d->length = strtoll(p, &after, 10);
 			end = after;
 		} else {
-			for (end = p; isalnum((unsigned char)*end); end++)
-				;
-			d->dim = dim_index(op, p, (size_t)(end - p));
+			d->dim = dim_index(op, p, &end);
 			assert(d->dim >= 0 && "every name of a shape rule stands in the operator's dims");
 			if (*end == '+') {
 				char *after;

@@ -15,6 +15,8 @@
 #include "unit/intake_fixture.h"
 
 #define STATS "{\"op\":\"sample\",\"timing_ms\":{\"total\":1.5},\"hints\":[\"a \\\"quoted\\\" one\"]}"
+#define STATS_QUOTED                                                                                                   \
+	"{\\\"op\\\":\\\"sample\\\",\\\"timing_ms\\\":{\\\"total\\\":1.5},\\\"hints\\\":[\\\"a \\\\\\\"quoted\\\\\\\" one\\\"]}"
 
 static unsigned state = 1;
 
@@ -120,9 +122,15 @@ Test(encode, read_back, .timeout = 120)
 							 .mode = DATA_ALL,
 							 .n = 2,
 							 .op = "sample",
-							 .stats_json = STATS};
+							 .stats_json = STATS,
+							 .stats_quoted = STATS_QUOTED};
+				char room[300]; /* enough for some of the bodies, and of the heads */
 				struct body b;
 
+				if (variant % 2) {
+					job.room = room;
+					job.room_size = sizeof(room);
+				}
 				/* the large ones once per form and type */
 				if (s >= 5 && variant > 4)
 					continue;

@@ -137,7 +137,23 @@ Test(safetensors, files_that_break_the_rules)
 		 "accepts"},
 		{"{\"q\":[]}", 0, ERR_MALFORMED_BODY, "other members"},
 		{"{\"q\":3}", 0, ERR_MALFORMED_BODY, "other members"},
-		{"{\"q\":{" T("[0,2]") "},\"q\":{" T("[2,4]") "}}", 4, ERR_MALFORMED_BODY, "q"},
+		{"{\"q\":{" T("[0,2]") "},\"q\":{" T("[2,4]") "}}", 4, ERR_MALFORMED_BODY, "two members called \"q\""},
+		{"{\"q\":{" T("[0,2]") "},\"\\u0071\":{" T("[2,4]") "}}", 4, ERR_MALFORMED_BODY,
+		 "two members called \"q\""},
+		{"{\"q\":{" T("[0,2]") ",\"shape\":[2]}}", 2, ERR_MALFORMED_BODY, "two members called \"shape\""},
+		{"{\"__metadata__\":{\"a\":\"1\",\"b\":\"\",\"a\":\"2\"}}", 0, ERR_MALFORMED_BODY,
+		 "two members called \"a\""},
+		{"{\"__metadata__\":{},\"__metadata__\":null}", 0, ERR_MALFORMED_BODY, "__metadata__"},
+		{"{\"q\":{\"dtype\":\"\",\"shape\":[],\"data_offsets\":[0,0]", 0, ERR_MALFORMED_BODY,
+		 "inside an object"},
+		{"{\"q\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":", 0, ERR_MALFORMED_BODY,
+		 "a value was expected"},
+		{"{\"q\":{" T("[00,2]") "}}", 2, ERR_MALFORMED_BODY, "begins with 0"},
+		{"{\"q\":{" T("[0,2,]") "}}", 2, ERR_MALFORMED_BODY, "no JSON value"},
+		{"{\"q\":{\"dtype\":\"U8\",\"shape\":[[[[[[[[[[[[[[[2]]]]]]]]]]]]]]],\"data_offsets\":[0,2]}}", 2,
+		 ERR_MALFORMED_BODY, "nested deeper than 16"},
+		{"{\"__metadata__\":nul}", 0, ERR_MALFORMED_BODY, "no JSON value"},
+		{"{\"__metadata__\":\"\"}", 0, ERR_MALFORMED_BODY, "__metadata__"},
 		{"{\"key\":{" T("[0,2]") "},\"k\":{" T("[2,4]") "}}", 4, ERR_MALFORMED_BODY, "twice"},
 		{"{\"zz\":{" T("[0,2]") "}}", 2, ERR_UNKNOWN_INPUT, "zz"},
 		{"{\"\":{" T("[0,2]") "}}", 2, ERR_MALFORMED_BODY, "empty"},
@@ -168,6 +184,61 @@ Test(safetensors, files_that_break_the_rules)
 			fixture_fini(&f);
 			bytes_free(&b);
 		}
+	}
+}
+
+Test(safetensors, other_spellings)
+{
+	/* Escapes in every kind of text, integers as JSON also writes them, null where the reference reader takes it. */
+	static const char *const headers[] = {
+		"{\"\\u0071\":{\"d\\u0074ype\":\"\\u0055\\u0038\",\"sh\\u0061pe\":[2.0],\"data_offsets\":[-0,2e0]},"
+		"\"__metadata__\":null}",
+		"{ \"q\" :\t{ \"data_offsets\" : [ 0 , 2 ] , \"dtype\" : \"U8\" , \"shape\":[ 20E-1 ] } }\n ",
+		"{\"__meta\\u0064ata__\":{\"params\":\"{\\\"\\ud83d\\ude00\\\":\\u0022\\\\ud83d\\\\ude00\\\"}\"},\"q\":{" T(
+			"[0,2]") "}}",
+	};
+	struct bytes b = {NULL, 0};
+	struct fixture f;
+	struct err e;
+
+	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+		bytes_safetensors(&b, headers[i], "ab", 2);
+		cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, 5, true, &e), 0, "%s: %s", headers[i], e.msg);
+		cr_expect(f.in.n_tensors == 1 && f.in.tensors[0].t.dtype == DT_UINT8 && f.in.tensors[0].t.rank == 1 &&
+			  f.in.tensors[0].t.shape[0] == 2);
+		cr_expect_str_eq(f.in.tensors[0].name, "q");
+		cr_expect_eq(f.in.n_params, i == 2);
+		if (f.in.n_params > 0) {
+			cr_expect_str_eq(f.in.params[0].name, "\xf0\x9f\x98\x80");
+			cr_expect_str_eq(f.in.params[0].value, "\xf0\x9f\x98\x80");
+		}
+		fixture_fini(&f);
+		bytes_free(&b);
+	}
+}
+
+/* More names than are compared each with each. */
+Test(safetensors, long_metadata)
+{
+	for (int twice = 0; twice < 2; twice++) {
+		struct bytes b = {NULL, 0}, h = {NULL, 0};
+		struct fixture f;
+		struct err e;
+
+		for (int i = 0; i < 5000; i++) {
+			char member[40];
+
+			snprintf(member, sizeof(member), "%s\"key%d\":\"\"", i ? "," : "{\"__metadata__\":{",
+				 twice && i == 4999 ? 17 : i);
+			bytes_text(&h, member);
+		}
+		bytes_add(&h, "}}", 3);
+		bytes_safetensors(&b, (const char *)h.p, "", 0);
+		cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, 4096, true, &e), twice ? -1 : 0, "%s", e.msg);
+		cr_expect(!twice || strstr(e.msg, "two members called \"key17\""), "%s", e.msg);
+		fixture_fini(&f);
+		bytes_free(&b);
+		bytes_free(&h);
 	}
 }
 

@@ -42,6 +42,7 @@ Test(text, grows)
 
 Test(text, ceiling_sticks)
 {
+	volatile size_t huge = SIZE_MAX; /* volatile: the compiler would warn of it */
 	struct text t;
 
 	text_init(&t, 10);
@@ -55,9 +56,47 @@ Test(text, ceiling_sticks)
 	text_init(&t, 10);
 	text_addf(&t, "%s", "01234567890");
 	cr_expect(text_failed(&t));
-	text_addn(&t, "huge", SIZE_MAX);
+	text_addn(&t, "huge", huge);
 	cr_expect(text_failed(&t));
 	text_fini(&t);
+}
+
+/* A lent buffer is left when it is too small, and never given away. */
+Test(text, begins_in_a_lent_buffer)
+{
+	char room[16], *p;
+	struct text t;
+
+	text_init_in(&t, room, sizeof room, 100);
+	cr_expect_str_eq(t.p, "");
+	text_add(&t, "0123456789");
+	text_u64(&t, 12345);
+	cr_expect(t.p == room && t.len == 15);
+	cr_expect_str_eq(room, "012345678912345");
+	p = text_take(&t);
+	cr_assert(p && p != room);
+	cr_expect_str_eq(p, "012345678912345");
+	free(p);
+	text_init_in(&t, room, sizeof room, 100);
+	for (int i = 0; i < 25; i++)
+		text_add(&t, "abcd");
+	cr_expect(!text_failed(&t) && t.p != room && t.len == 100 && strlen(t.p) == 100);
+	text_add(&t, "x");
+	cr_expect(text_failed(&t) && t.len == 100);
+	text_fini(&t);
+	/* the ceiling holds in the buffer, too */
+	text_init_in(&t, room, sizeof room, 10);
+	text_add(&t, "0123456789");
+	cr_expect_not(text_failed(&t));
+	text_u64(&t, 0);
+	cr_expect(text_failed(&t) && t.p == room);
+	cr_expect_null(text_take(&t));
+	text_init_in(&t, room, sizeof room, 10);
+	text_add(&t, "ab");
+	text_fail(&t);
+	text_add(&t, "c");
+	cr_expect_str_eq(room, "ab");
+	cr_expect_null(text_take(&t));
 }
 
 static char *
