@@ -171,7 +171,7 @@ bits_float(uint32_t u)
 static uint16_t
 narrow(double d, unsigned ebits, unsigned mbits)
 {
-	uint64_t u, man, sig, q, rem, half;
+	uint64_t u, man, sig, q, half;
 	uint32_t sign, inf = ((1u << ebits) - 1) << mbits;
 	int exp, bias = (1 << (ebits - 1)) - 1, e;
 	unsigned shift;
@@ -191,11 +191,9 @@ narrow(double d, unsigned ebits, unsigned mbits)
 	shift = 52 - mbits;
 	if (e < 1 - bias)
 		shift += (unsigned)(1 - bias - e);
-	q = sig >> shift;
-	rem = sig & ((UINT64_C(1) << shift) - 1);
+	/* Half of the last place less a bit, and the bit when the place is odd: no branch, which nothing could predict. */
 	half = UINT64_C(1) << (shift - 1);
-	if (rem > half || (rem == half && (q & 1)))
-		q++;
+	q = (sig + half - 1 + (sig >> shift & 1)) >> shift;
 	/* A carry out of the mantissa raises the exponent by itself, up to infinity. */
 	if (e >= 1 - bias)
 		q += (uint64_t)(e + bias - 1) << mbits;

@@ -229,8 +229,12 @@ safetensors_feed(struct decoder *d, const unsigned char *p, size_t n, struct err
 		ptrdiff_t m;
 		unsigned char *dst;
 		if (s->prefix_len < sizeof(s->prefix)) {
-			s->prefix[s->prefix_len++] = *p;
-			m = s->prefix_len == sizeof(s->prefix) && read_length(s, e) < 0 ? -1 : 1;
+			size_t k = sizeof(s->prefix) - s->prefix_len;
+			if (k > n)
+				k = n;
+			memcpy(s->prefix + s->prefix_len, p, k);
+			s->prefix_len += k;
+			m = s->prefix_len == sizeof(s->prefix) && read_length(s, e) < 0 ? -1 : (ptrdiff_t)k;
 		} else if (!s->ready) {
 			m = take_header(s, p, n, e);
 		} else {

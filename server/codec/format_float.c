@@ -140,8 +140,8 @@ put_decimal(char *buf, struct decimal_value d, bool negative, int fixed_max)
 	}
 	n = digits_count(d.digits);
 	first = d.exponent + n - 1;
-	if (negative)
-		*p++ = '-';
+	*p = '-';
+	p += negative;
 	if (first < FIXED_MIN || first > fixed_max) {
 		digits_put(p + 1, d.digits, n);
 		p[0] = p[1];

@@ -128,11 +128,12 @@ static int
 read_count(struct json_scan *s, uint64_t *n)
 {
 	const char *begin = s->p, *next;
-	bool number = json_scan_peek(s) == '-' || json_is_digit(json_scan_peek(s));
+	bool number;
 	double v;
 
 	if (read_digits(s, n))
 		return 1;
+	number = json_scan_peek(s) == '-' || json_is_digit(json_scan_peek(s));
 	if (json_scan_value(s) < 0)
 		return -1;
 	if (!number)

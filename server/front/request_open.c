@@ -165,24 +165,33 @@ admit(struct request *req, struct err *e)
 	return 0;
 }
 
-/* Fields that say how to read the body have one value: of two, each program would believe another one. */
-static int
-check_single(struct request *req, struct err *e)
-{
-	static const char *const names[] = {"Content-Type", "Content-Encoding", "Inference-Header-Content-Length"};
-	size_t i;
+/* The fields that say how to read the body; NULL: not there. */
+struct body_fields {
+	const char *type, *encoding, *oip_header_length;
+};
 
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (http_header(req, names[i]) != NULL && http_header_count(req, names[i]) > 1)
-			return err_param(e, ERR_MALFORMED_REQUEST, names[i], "two", "one", "%s is there twice",
-					 names[i]);
+/* They have one value: of two, each program would believe another one. */
+static int
+get_single(struct request *req, const char *name, const char **value, struct err *e)
+{
+	*value = http_header(req, name);
+	if (*value != NULL && http_header_count(req, name) > 1)
+		return err_param(e, ERR_MALFORMED_REQUEST, name, "two", "one", "%s is there twice", name);
 	return 0;
 }
 
 static int
-choose_coding(struct request *req, enum coding *c, struct err *e)
+get_fields(struct request *req, struct body_fields *f, struct err *e)
 {
-	const char *h = http_header(req, "Content-Encoding");
+	if (get_single(req, "Content-Type", &f->type, e) == -1 ||
+	    get_single(req, "Content-Encoding", &f->encoding, e) == -1)
+		return -1;
+	return get_single(req, "Inference-Header-Content-Length", &f->oip_header_length, e);
+}
+
+static int
+choose_coding(const char *h, enum coding *c, struct err *e)
+{
 	int found = h == NULL ? CODING_IDENTITY : coding_find(h, strlen(h));
 
 	if (found == -1)
@@ -193,9 +202,8 @@ choose_coding(struct request *req, enum coding *c, struct err *e)
 }
 
 static struct decoder *
-open_oip(struct request *req, struct intake *in, struct err *e)
+open_oip(struct request *req, struct intake *in, const char *h, struct err *e)
 {
-	const char *h = http_header(req, "Inference-Header-Content-Length");
 	int64_t len = -1;
 	size_t n;
 
@@ -213,9 +221,9 @@ open_oip(struct request *req, struct intake *in, struct err *e)
 }
 
 static struct decoder *
-open_native(struct request *req, struct intake *in, struct err *e)
+open_native(struct request *req, struct intake *in, const char *h, struct err *e)
 {
-	const char *h = http_header(req, "Content-Type"), *boundary;
+	const char *boundary;
 	size_t type, boundary_len;
 
 	if (h == NULL) {
@@ -327,9 +335,10 @@ request_open(struct request *req, struct err *e)
 	struct inflate_limits caps = {.max_out = svc->opt->max_body, .max_ratio = (uint32_t)svc->opt->max_expansion};
 	const struct http_head *h = &req->conn->head;
 	struct compute_request *run;
+	struct body_fields fields;
 	const char *query;
 
-	if (admit(req, e) == -1 || check_single(req, e) == -1)
+	if (admit(req, e) == -1 || get_fields(req, &fields, e) == -1)
 		return -1;
 	if ((run = req->run = request_compute_new(req)) == NULL)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for a request");
@@ -338,12 +347,13 @@ request_open(struct request *req, struct err *e)
 	text_init(&run->hints, 16 * 1024);
 	mem_init(&run->mem, svc->pool, 0);
 	intake_init(&run->in, req->op, &run->mem, &limits);
-	if (choose_coding(req, &run->coding, e) == -1)
+	if (choose_coding(fields.encoding, &run->coding, e) == -1)
 		return -1;
 	/* The Open Inference Protocol's clients may put anything into a query string: it means nothing there. */
 	if (!req->oip && (query = strchr(req->conn->target, '?')) != NULL && intake_query(&run->in, query + 1, e) == -1)
 		return -1;
-	run->decoder = req->oip ? open_oip(req, &run->in, e) : open_native(req, &run->in, e);
+	run->decoder = req->oip ? open_oip(req, &run->in, fields.oip_header_length, e)
+				: open_native(req, &run->in, fields.type, e);
 	if (run->decoder == NULL)
 		return e->code != ERR_NONE ? -1 : err_set(e, ERR_OUT_OF_MEMORY, "no memory for a request");
 	if (choose_reply(req, e) == -1)

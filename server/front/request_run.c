@@ -22,18 +22,28 @@ add_hint(void *cls, const char *hint)
 	text_json(t, hint);
 }
 
+static int
+unknown_param(const struct op *op, const char *name, size_t len, struct err *e)
+{
+	const struct op_param *ro = run_option_table();
+	const char *names[32];
+	size_t n = 0;
+
+	while (n < sizeof(names) / sizeof(names[0]) && ro[n].name != NULL) {
+		names[n] = ro[n].name;
+		n++;
+	}
+	return op_param_unknown(op, name, len, names, n, e);
+}
+
 /* The operator's parameters into the call; run options were parsed already; what is neither is refused by name. */
 static int
 gather_params(struct request *req, struct op_call *c, struct err *e)
 {
-	const char *names[32];
-	const struct op_param *ro = run_option_table();
 	struct intake *in = &req->run->in;
-	size_t n_names = 0, len;
+	size_t len;
 	int i, k, r;
 
-	for (i = 0; ro[i].name != NULL && n_names < 32; i++)
-		names[n_names++] = ro[i].name;
 	for (i = 0; i < in->n_params; i++) {
 		const char *name = in->params[i].name, *value = in->params[i].value;
 
@@ -51,7 +61,7 @@ gather_params(struct request *req, struct op_call *c, struct err *e)
 			continue;
 		if ((r = op_refused_check(req->op, name, len, value, strlen(value), e)) == 1)
 			continue;
-		return r == -1 ? -1 : op_param_unknown(req->op, name, len, names, n_names, e);
+		return r == -1 ? -1 : unknown_param(req->op, name, len, e);
 	}
 	return 0;
 }

@@ -155,9 +155,10 @@ int64_t
 op_dim(const struct op_call *c, const char *name)
 {
 	const struct op *op = op_get(c->op);
+	size_t n = strlen(name);
 
 	for (int i = 0; op->dims[i].name; i++)
-		if (!strcmp(op->dims[i].name, name))
+		if (same(op->dims[i].name, name, n))
 			return c->dims[i];
 	return -1;
 }
