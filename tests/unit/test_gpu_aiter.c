@@ -39,9 +39,10 @@ setup(void)
 	cr_assert_eq(aiter_table_parse(&table, csv, (size_t)n, &e), 0, "%s", e.msg);
 	cr_assert_eq(table.n, 24);
 	for (int i = 0; i < table.n; i++) {
-		char object[AITER_FILE_MAX] = "fmha_v3_fwd/MI300/";
+		char file[64], object[AITER_FILE_MAX];
 
-		strncat(object, table.rows[i].file, strlen(table.rows[i].file) - 3);
+		memcpy(file, table.rows[i].file, sizeof file);
+		snprintf(object, sizeof object, "fmha_v3_fwd/MI300/%.*s", (int)strcspn(file, "."), file);
 		memcpy(table.rows[i].object, object, sizeof object);
 		table.rows[i].image = AT(0x900000 + i);
 	}
