@@ -68,7 +68,8 @@ fetch() {
 		say "fetching $(manifest | wc -l) files from $source"
 		while read -r _ path; do
 			mkdir -p "$work/${path%/*}"
-			curl -fsSL --retry 3 -o "$work/$path" "$source/hsa/$path" || die "$source/hsa/$path cannot be fetched"
+			curl -fsSL --retry 3 -o "$work/$path" "$source/hsa/$path" ||
+				die "$source/hsa/$path cannot be fetched; without internet, --from takes a copy"
 		done < <(manifest)
 		have=$work
 		return

@@ -333,6 +333,7 @@ terminate(struct msg_done *d)
 	d->err.wanted[sizeof(d->err.wanted) - 1] = '\0';
 	d->err.msg[sizeof(d->err.msg) - 1] = '\0';
 	d->impl[sizeof(d->impl) - 1] = '\0';
+	d->why_not_aiter[sizeof(d->why_not_aiter) - 1] = '\0';
 	d->baseline_impl[sizeof(d->baseline_impl) - 1] = '\0';
 }
 

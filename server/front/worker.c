@@ -204,6 +204,20 @@ tell_hopeless(struct supervisor *s, struct worker *w)
 	tell_gone(s, w, 0, 0, &why);
 }
 
+/* Which of AITER's kernels it has; a warning when it was given a folder in which there are none to use. */
+static void
+log_aiter(const struct worker *w, const struct device_info *d)
+{
+	uint32_t impls = 0;
+
+	for (int i = 0; i < MSG_OPS_MAX; i++)
+		impls |= d->impls[i];
+	if (d->aiter[0] != '\0' && (impls >> IMPL_AITER & 1))
+		log_info("%s has of AITER %s", w->who, d->aiter);
+	else if (d->aiter[0] != '\0')
+		log_warn("%s has %s", w->who, d->aiter);
+}
+
 static void
 hello(struct supervisor *s, struct worker *w, struct msg_hello *h)
 {
@@ -222,6 +236,7 @@ hello(struct supervisor *s, struct worker *w, struct msg_hello *h)
 	h->device.arch[sizeof(h->device.arch) - 1] = '\0';
 	h->device.runtime[sizeof(h->device.runtime) - 1] = '\0';
 	h->device.driver[sizeof(h->device.driver) - 1] = '\0';
+	h->device.aiter[sizeof(h->device.aiter) - 1] = '\0';
 	if (strcmp(h->device.kind, w->state.info.kind) != 0) {
 		snprintf(what, sizeof(what), "says it is a '%s' device", h->device.kind);
 		kill_for(s, w, ERR_DEVICE_UNAVAILABLE, what);
@@ -237,6 +252,7 @@ hello(struct supervisor *s, struct worker *w, struct msg_hello *h)
 	if (!alive)
 		return;
 	log_info("%s is ready: %s, %s", w->who, h->device.name, h->device.arch);
+	log_aiter(w, &h->device);
 	w->told_up = true;
 	for (int i = 0; i < s->config.loops; i++) {
 		int sock = w->p.socks[i];

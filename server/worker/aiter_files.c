@@ -118,30 +118,43 @@ checked_read(const char *dir, const char *name, const char *arch, const struct a
 	return NULL;
 }
 
+/* A row's object: its bytes, or NULL and why. */
+static void *
+object_read(const struct aiter_row *r, const char *name, const char *dir, const char *arch,
+	    const struct aiter_sum *sums, char *why, size_t why_size)
+{
+	char kernel[LAUNCH_SYMBOL_MAX + 4];
+	size_t size = 0;
+	void *image;
+
+	if (strlen(name) - 3 >= sizeof(r->object)) {
+		snprintf(why, why_size, "the file name %.60s... is too long", name);
+		return NULL;
+	}
+	image = checked_read(dir, name, arch, sums, &size, why, why_size);
+	/* A kernel that is not there would cost the worker its life. */
+	snprintf(kernel, sizeof(kernel), "%s.kd", r->symbol);
+	if (image && !memmem(image, size, kernel, strlen(kernel) + 1)) {
+		snprintf(why, why_size, "%.90s has no kernel %.63s", name, kernel);
+		free(image);
+		image = NULL;
+	}
+	return image;
+}
+
 static void
 read_objects(struct aiter_files *f, const char *dir, const char *arch, const char *folder, const struct aiter_sum *sums)
 {
 	for (int i = 0; i < f->table.n; i++) {
 		struct aiter_row *r = &f->table.rows[i];
-		char name[AITER_FILE_MAX + 64], kernel[LAUNCH_SYMBOL_MAX + 4];
-		size_t size = 0;
+		char name[AITER_FILE_MAX + 64], why[sizeof(r->why)] = "";
 
 		snprintf(name, sizeof(name), "fmha_v3_fwd/%s/%s", folder, r->file);
-		if (strlen(name) - 3 >= sizeof(r->object)) {
-			snprintf(r->why, sizeof(r->why), "the file name %.60s... is too long", r->file);
+		r->image = f->images[i] = object_read(r, name, dir, arch, sums, why, sizeof(why));
+		memcpy(r->why, why, sizeof(r->why));
+		if (!r->image)
 			continue;
-		}
 		memcpy(r->object, name, strlen(name) - 3);
-		f->images[i] = checked_read(dir, name, arch, sums, &size, r->why, sizeof(r->why));
-		if (!f->images[i])
-			continue;
-		/* A kernel that is not there would cost the worker its life. */
-		snprintf(kernel, sizeof(kernel), "%s.kd", r->symbol);
-		if (!memmem(f->images[i], size, kernel, strlen(kernel) + 1)) {
-			snprintf(r->why, sizeof(r->why), "%.90s has no kernel %s", name, r->symbol);
-			continue;
-		}
-		r->image = f->images[i];
 		f->usable++;
 	}
 }
@@ -157,19 +170,16 @@ aiter_files_give_up(struct aiter_files *f, const char *problem)
 static void
 summarise(struct aiter_files *f, const char *folder)
 {
-	const char *why = NULL;
+	char why[sizeof(f->table.rows[0].why)] = "";
 
 	for (int i = f->table.n - 1; i >= 0; i--)
 		if (!f->table.rows[i].image)
-			why = f->table.rows[i].why;
+			memcpy(why, f->table.rows[i].why, sizeof(why));
 	if (f->usable == 0) {
-		char problem[sizeof(f->table.problem)];
-
-		snprintf(problem, sizeof(problem), "%s", why);
-		aiter_files_give_up(f, problem);
+		aiter_files_give_up(f, why);
 		return;
 	}
-	if (why)
+	if (*why)
 		snprintf(f->summary, sizeof(f->summary), "%d of %d kernels of fmha_v3_fwd/%s; %s", f->usable,
 			 f->table.n, folder, why);
 	else

@@ -336,7 +336,7 @@ resolve(struct hip *h, struct device_plan *p, struct launch_plan *scratch, struc
 	struct err why = {0};
 	int rc = -1;
 
-	if (!p->dry && (p->impl != IMPL_AUTO || !h->aiter))
+	if (!p->dry && (p->impl != IMPL_AUTO || !h->aiter || !aiter))
 		aiter = NULL; /* nobody asks */
 	else if (!aiter)
 		err_set(&why, ERR_UNAVAILABLE_IMPL, "AITER has no code object for %s", p->op->name);

@@ -24,7 +24,7 @@ void hip_objects_free(struct hip_objects **o);
 struct aiter_files;
 
 /* AITER's code objects below dir for this device; NULL when dir is NULL or there is no memory. What is wrong with them is
- * in their table, and told on standard error. */
+ * in their table and their summary. */
 struct aiter_files *hip_aiter_new(const char *dir, int ordinal, const char *arch, int compute_units);
 
 /* Load one of them, to learn at start whether this device takes them at all. */

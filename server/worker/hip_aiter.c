@@ -1,7 +1,9 @@
 /*
  * hip_aiter.c: AITER's code objects for the HIP device: which folder of them this chip takes, and whether the runtime takes them
- * at all. Called by dev_hip.c at the worker's start. Whatever is wrong is said once, here, and our own kernels do the work.
+ * at all. Called by dev_hip.c at the worker's start. What is wrong with them goes to the front with the device's facts, and our
+ * own kernels do the work.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,18 +19,16 @@ chip_id(int ordinal)
 	(void)ordinal;
 	return emu_chip_id();
 #else
-	int domain = 0, bus = 0, slot = 0;
-	char path[96], text[16] = "";
+	char id[32] = "", path[96], text[16] = "";
 	FILE *f;
 
-	if (hipDeviceGetAttribute(&domain, hipDeviceAttributePciDomainID, ordinal) != hipSuccess ||
-	    hipDeviceGetAttribute(&bus, hipDeviceAttributePciBusId, ordinal) != hipSuccess ||
-	    hipDeviceGetAttribute(&slot, hipDeviceAttributePciDeviceId, ordinal) != hipSuccess) {
+	if (hipDeviceGetPCIBusId(id, sizeof(id) - 1, ordinal) != hipSuccess) {
 		(void)hipGetLastError();
 		return 0;
 	}
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%04x:%02x:%02x.0/device", (unsigned)domain, (unsigned)bus,
-		 (unsigned)slot);
+	for (char *p = id; *p != '\0'; p++)
+		*p = (char)tolower((unsigned char)*p);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/device", id);
 	f = fopen(path, "re");
 	if (!f)
 		return 0;
@@ -74,6 +74,5 @@ hip_aiter_new(const char *dir, int ordinal, const char *arch, int compute_units)
 	if (!f)
 		return NULL;
 	probe(f);
-	fprintf(stderr, "AITER: %s\n", f->summary);
 	return f;
 }

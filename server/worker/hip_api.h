@@ -2,9 +2,9 @@
  * hip_api.h: the HIP runtime for dev_hip*.c: AMD's headers (5.2, as in Debian 12, and later), or the emulator's. What is
  * used is little, so that a header which maps it to another vendor's runtime stays short:
  *
- *   device	hipInit hipGetDeviceCount hipSetDevice hipGetDeviceProperties hipDeviceGetAttribute hipRuntimeGetVersion
+ *   device	hipInit hipGetDeviceCount hipSetDevice hipGetDeviceProperties hipDeviceGetAttribute hipDeviceGetPCIBusId hipRuntimeGetVersion
  *		hipDriverGetVersion hipMemGetInfo; of hipDeviceProp_t: name gcnArchName multiProcessorCount
- *		totalGlobalMem l2CacheSize; attributes ClockRate, MemoryPoolsSupported, PciDomainID, PciBusId, PciDeviceId
+ *		totalGlobalMem l2CacheSize; attributes ClockRate, MemoryPoolsSupported
  *   memory	hipMalloc hipFree hipMallocAsync hipFreeAsync hipHostRegister hipHostUnregister
  *		hipMemcpyAsync hipMemsetAsync
  *   pool	hipDeviceGetDefaultMemPool hipMemPoolSetAttribute hipMemPoolGetAttribute hipMemPoolTrimTo

@@ -55,11 +55,21 @@ compile(const char *source, const char *object, const char *folder)
 }
 
 hipModule_t
+emu_fixture_load(const char *path)
+{
+	hipModule_t m;
+
+	HIP(hipModuleLoad(&m, path));
+	cr_assert_lt(nmodules, KEPT_MAX);
+	modules[nmodules++] = m;
+	return m;
+}
+
+hipModule_t
 emu_fixture_module(const char *name)
 {
 	const char *src = getenv("AITERD_SRCDIR"), *build = getenv("AITERD_BUILDDIR");
 	char folder[400], source[500], ops[500], object[500];
-	hipModule_t m;
 
 	snprintf(folder, sizeof folder, "%s/tests/emulator", src != NULL ? src : ".");
 	snprintf(source, sizeof source, "%s/%s.hip", folder, name);
@@ -70,10 +80,7 @@ emu_fixture_module(const char *name)
 		snprintf(object, sizeof object, "/tmp/emu_%u_%s.co", (unsigned)getuid(), name);
 	if (is_older(object, source) || is_older(object, ops))
 		compile(source, object, folder);
-	HIP(hipModuleLoad(&m, object));
-	cr_assert_lt(nmodules, KEPT_MAX);
-	modules[nmodules++] = m;
-	return m;
+	return emu_fixture_load(object);
 }
 
 hipFunction_t

@@ -18,6 +18,8 @@
 
 /* Compiles tests/emulator/<name>.hip, once for all tests, and loads it. */
 hipModule_t emu_fixture_module(const char *name);
+/* Loads a code object that is there already. */
+hipModule_t emu_fixture_load(const char *path);
 hipFunction_t emu_fixture_kernel(hipModule_t m, const char *name);
 
 /* Has the executor's variant used that is named; skips the test where the processor lacks it. Before anything else. */

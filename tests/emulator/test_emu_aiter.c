@@ -20,8 +20,6 @@ kernel(const char *file, const char *name)
 {
 	const char *dir = getenv("AITER_ASM_DIR");
 	char path[1024], symbol[128];
-	hipFunction_t f;
-	hipModule_t m;
 	FILE *there;
 
 	if (dir == NULL || *dir == '\0')
@@ -32,9 +30,7 @@ kernel(const char *file, const char *name)
 		cr_skip_test("%s is not there", path);
 	fclose(there);
 	snprintf(symbol, sizeof symbol, "_ZN5aiter%zu%sE", strlen(name), name);
-	HIP(hipModuleLoad(&m, path));
-	HIP(hipModuleGetFunction(&f, m, symbol));
-	return f;
+	return emu_fixture_kernel(emu_fixture_load(path), symbol);
 }
 
 static void

@@ -15,6 +15,7 @@ import aiterd_test as t
 import calls
 from calls import Reply, check_stats, problem, send
 from exchange import info, until
+from test_contract import Contract
 from test_emulated import OPTIONS, device, missing
 
 REAL = os.environ.get("AITER_ASM_DIR")
@@ -83,7 +84,7 @@ class Options(unittest.TestCase):
                     self.assertRegex(info(s)["aiter"]["commit"], "^[0-9a-f]{40}$")
                     why = "none of AITER's kernels: .*fmha_fwd.csv cannot be opened: No such file"
                     self.assertRegex(device(s)["aiter"], why)
-                    s.wait_for("AITER: " + why)
+                    s.wait_for("warn: emulated:0 .* has " + why)
                     call = bf16()
                     reply = Reply(send(s, call))
                     call.check(reply.outputs)
@@ -147,6 +148,11 @@ class Batch(Kernels):
         self.assertIn("aiter", ops["flash_attn_varlen_func"])
         self.assertNotIn("aiter", ops["rmsnorm"])
         self.assertNotIn("aiter", device(server, "cpu")["ops"]["flash_attn_func"])
+        contract = Contract()
+        contract.check("GET", "/v1/info", server.request("GET", "/v1/info"))
+        contract.check("GET", "/v1/ops/{op}", server.request("GET", "/v1/ops/flash_attn_func"))
+        for query in ("dry_run=1", "dry_run=1&impl=own", "format=json"):
+            contract.check("POST", "/v1/ops/{op}", send(server, bf16(), query=query))
 
     def test_the_issue(self):
         """A bf16 request with head dimension 128 runs AITER's code object, an fp16 one with 64 our kernel."""
@@ -187,7 +193,9 @@ class Batch(Kernels):
         they would fault here."""
         for heads in (1, 3, 6, 7, 8, 12, 16):
             with self.subTest(heads):
-                self.run_(bf16(shape=(1, 33, 40, heads, 1, 128, 128), causal=True), "hd128_bf16_causal_rtna")
+                for queries in (33, 1100 if heads in (3, 8) else 1):
+                    call = bf16(shape=(1, queries, 90, heads, 1, 128, 128), causal=True)
+                    self.run_(call, "hd128_bf16_%srtna" % ("causal_" if queries > 1 else ""))
 
     def test_runs(self):
         self.run_(bf16(), "hd128_bf16_rtna", "warmup=2&iters=3", warmup=2, iters=3)

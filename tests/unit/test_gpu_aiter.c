@@ -39,8 +39,11 @@ setup(void)
 	cr_assert_eq(aiter_table_parse(&table, csv, (size_t)n, &e), 0, "%s", e.msg);
 	cr_assert_eq(table.n, 24);
 	for (int i = 0; i < table.n; i++) {
-		snprintf(table.rows[i].object, sizeof table.rows[i].object, "fmha_v3_fwd/MI300/%.*s",
-			 (int)strlen(table.rows[i].file) - 3, table.rows[i].file);
+		char file[64], object[AITER_FILE_MAX];
+
+		memcpy(file, table.rows[i].file, sizeof file);
+		snprintf(object, sizeof object, "fmha_v3_fwd/MI300/%.*s", (int)strcspn(file, "."), file);
+		memcpy(table.rows[i].object, object, sizeof object);
 		table.rows[i].image = AT(0x900000 + i);
 	}
 }
