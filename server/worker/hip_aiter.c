@@ -18,6 +18,9 @@ chip_id(int ordinal)
 #ifdef DEVICE_EMULATED
 	(void)ordinal;
 	return emu_chip_id();
+#elif defined(DEVICE_CUDA)
+	(void)ordinal;
+	return 0; /* none of AMD's: nothing here will be used */
 #else
 	char id[32] = "", path[96], text[16] = "";
 	FILE *f;

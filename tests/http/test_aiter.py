@@ -162,6 +162,18 @@ class Batch(Kernels):
         call.check(reply.outputs)
         self.assertRegex(reply.header["impl"], "^own:attn_fwd_fp16_d64x64")
 
+    def test_golden(self):
+        """The problems of tests/data, whose float64 answers another program made; LSE is asked for as well."""
+        for name, kernel in (("attn_bf16_hd128", "hd128_bf16_rtna"), ("attn_bf16_hd128_causal_gqa", "hd128_bf16_causal_rtna"),
+                             ("attn_bf16_hd192x128", "hd192x128_bf16_causal_rtna")):
+            with self.subTest(name):
+                with open(os.path.join(t.HERE, "..", "data", name + ".safetensors"), "rb") as f:
+                    tensors, metadata = t.safetensors_parse(f.read())
+                want = {n[len("expected."):]: t.to_float(a) for n, a in tensors.items() if n.startswith("expected.")}
+                inputs = {n: a for n, a in tensors.items() if not n.startswith("expected.")}
+                params = dict(json.loads(metadata["params"]), return_lse=True)
+                self.run_(calls.Call(metadata["op"], inputs, params, want, "bf16"), kernel)
+
     def test_shapes(self):
         """Lengths within, at and beyond tiles of 256 (128) queries and 32 keys; no keys; groups of heads; rows that see no
         key, which are zeros with -inf; every rounding."""
