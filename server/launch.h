@@ -28,9 +28,16 @@ struct launch_plan {
 	size_t workspace; /* bytes, aligned to 256; its address was one of the planner's inputs */
 };
 
+/* Whose kernels a device runs: planners of another family name other objects, symbols and geometries. */
+enum launch_family {
+	LAUNCH_CDNA, /* AMD: gfx942, gfx950; waves of 64 */
+	LAUNCH_SM90, /* NVIDIA Hopper; warps of 32 */
+};
+
 /* What planners want to know about a device. */
 struct launch_device {
 	int compute_units;
+	enum launch_family family;
 };
 
 #endif
