@@ -9,8 +9,9 @@
 #include "device.h"
 
 /* Kernel arguments where they lie, so that they need not stay in registers. */
-typedef const __attribute__((address_space(4))) attn_args attn_args_in;
+typedef CONSTANT attn_args attn_args_in;
 
+#ifndef __CUDACC__
 /* The kernel's arguments; what is read through one result is not kept for use through another. */
 DEV attn_args_in &
 attn_args_get()
@@ -20,6 +21,11 @@ attn_args_get()
 	__asm__("" : "+s"(a));
 	return *a;
 }
+
+#define ATTN_ARGS(a) ((void)(a), attn_args_get())
+#else
+#define ATTN_ARGS(a) (a) /* of a kernel's parameter `a` */
+#endif
 
 /* One workgroup's share: a tile of rows of one sequence and key/value head, and the keys of its split. */
 struct attn_work {
@@ -88,7 +94,7 @@ template <class T>
 DEV bool
 attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 {
-	int x = (int)__builtin_amdgcn_workgroup_id_x(), y = (int)__builtin_amdgcn_workgroup_id_y();
+	int x = group_x(), y = group_y();
 	int b = uniform((int)((uint32_t)x / (uint32_t)a.heads_k)), head_k = x - b * a.heads_k, groups = a.groups;
 	int last, begin, count, tiles;
 
@@ -96,7 +102,7 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 	attn_sequence_get<T>(a, b, (int64_t)head_k * (groups * a.pack) + (y - w.split * groups) * a.pack, head_k, w);
 	w.rows = w.len_q * a.pack;
 	/* Last tile first: with a causal mask that is the longest. */
-	w.first_row = (a.tiles - 1 - (int)__builtin_amdgcn_workgroup_id_z()) * tile_rows;
+	w.first_row = (a.tiles - 1 - group_z()) * tile_rows;
 	if (w.first_row >= w.rows)
 		return false;
 	visible(a, w, token_of(a, w.first_row), &w.key, &count);

@@ -1,0 +1,175 @@
+/*
+ * device_sm90.h: Hopper's part of device.h: warps of 32, in CUDA C++ as nvcc compiles it, without CUDA's own type headers.
+ * Matrix instructions are not here.
+ */
+#ifndef AITERD_KERNELS_DEVICE_SM90_H
+#define AITERD_KERNELS_DEVICE_SM90_H
+
+#define KERNEL extern "C" __global__
+#define DEV __device__ __forceinline__ static
+#define DEV_MEMBER __device__ __forceinline__
+#define SHARED __shared__
+#define LOCAL			     /* of a pointer into SHARED memory */
+#define CONSTANT const		     /* of a kernel's arguments, where they lie */
+#define ARGUMENT const __grid_constant__ /* before the type of a kernel's parameter */
+/* A kernel's workgroup size, and how many of its workgroups a multiprocessor must be able to hold (65536 registers). */
+#define BOUNDS(threads, groups) __launch_bounds__(threads, groups)
+/* What is computed from x after this is not computed before it. */
+#define KEEP(x) __asm__ volatile("" : "+r"(x))
+
+#define WAVE 32
+#define WAVE_ALL 0xffffffffu /* all lanes, for what they do together */
+
+typedef struct {
+	uint16_t bits;
+} fp16;
+typedef struct {
+	uint16_t bits;
+} bf16;
+
+template <class E, int N> struct alignas(sizeof(E) * N) vec {
+	E e[N];
+
+	DEV_MEMBER E &
+	operator[](int i)
+	{
+		return e[i];
+	}
+
+	DEV_MEMBER const E &
+	operator[](int i) const
+	{
+		return e[i];
+	}
+};
+typedef vec<float, 2> f2;
+typedef vec<float, 4> f4;
+typedef vec<uint32_t, 2> u2;
+typedef vec<uint32_t, 4> u4;
+
+#define BITS(x) __float_as_uint(x)
+#define FROM_BITS(x) __uint_as_float(x)
+
+DEV int
+thread_id()
+{
+	return (int)threadIdx.x;
+}
+
+/* The workgroup's place in the grid. */
+DEV int
+group_x()
+{
+	return (int)blockIdx.x;
+}
+
+DEV int
+group_y()
+{
+	return (int)blockIdx.y;
+}
+
+DEV int
+group_z()
+{
+	return (int)blockIdx.z;
+}
+
+/* 2^x, log2(x) and 1 / sqrt(x), the hardware's: two units in the last place. */
+DEV float
+exp2_fast(float x)
+{
+	float y;
+
+	__asm__("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
+DEV float
+log2_fast(float x)
+{
+	return __log2f(x);
+}
+
+DEV float
+rsqrt_fast(float x)
+{
+	float y;
+
+	__asm__("rsqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
+/* A value that is the same in all lanes: the compiler knows by itself. */
+DEV int
+uniform(int x)
+{
+	return x;
+}
+
+DEV float
+lane_get(float x, int lane)
+{
+	return __shfl_sync(WAVE_ALL, x, lane);
+}
+
+/* The value of lane ^ mask. */
+DEV float
+lane_xor(float x, int mask)
+{
+	return __shfl_xor_sync(WAVE_ALL, x, mask);
+}
+
+DEV double
+lane_xor(double x, int mask)
+{
+	return __shfl_xor_sync(WAVE_ALL, x, mask);
+}
+
+DEV uint64_t
+ballot(bool x)
+{
+	return __ballot_sync(WAVE_ALL, x);
+}
+
+/* All of the workgroup's accesses to SHARED memory before it come before those after it. */
+DEV void
+barrier()
+{
+	__syncthreads();
+}
+
+/* 16 bytes of global memory, at multiples of 16. */
+DEV u4
+load_16(const void *from)
+{
+	uint4 x = *(const uint4 *)from;
+
+	return u4{x.x, x.y, x.z, x.w};
+}
+
+DEV void
+store_16(void *to, u4 x)
+{
+	*(uint4 *)to = make_uint4(x[0], x[1], x[2], x[3]);
+}
+
+DEV float
+to_float(fp16 x)
+{
+	float y;
+
+	__asm__("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+	return y;
+}
+
+DEV fp16
+to_fp16(float x)
+{
+	fp16 y;
+
+	__asm__("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+	return y;
+}
+
+#endif
