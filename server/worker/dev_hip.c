@@ -1,7 +1,7 @@
 /*
- * dev_hip.c: a GPU as a device, through the HIP runtime's module API. Linked into aiterd-worker-hip, and with the emulator
- * instead of the runtime (DEVICE_EMULATED) into aiterd-worker-emulated. It knows no operator: planners (ops/gpu_ops.h)
- * say what to launch.
+ * dev_hip.c: a GPU as a device, through the HIP runtime's module API. Linked into aiterd-worker-hip; with the emulator
+ * instead of the runtime (DEVICE_EMULATED) into aiterd-worker-emulated; with CUDA under HIP's names (DEVICE_CUDA) into
+ * aiterd-worker-cuda. It knows no operator: planners (ops/gpu_ops.h) say what to launch.
  *
  * One stream takes everything in order, memory too: what is freed is reused by later work of the stream only.
  */
@@ -14,12 +14,6 @@
 
 #include "clock.h"
 #include "ops/gpu_ops.h"
-
-#ifdef DEVICE_EMULATED
-#define KIND "emulated"
-#else
-#define KIND "hip"
-#endif
 
 #define QUEUED_MAX 8			/* runs, before the host waits: so that a cancelled job ends soon */
 #define MEMORY_ASKED_NS 10000000u	/* asking the driver each time would cost small jobs dearly */
@@ -92,10 +86,10 @@ find_device(int ordinal, struct err *e)
 	if (rc == hipSuccess)
 		rc = hipGetDeviceCount(&n);
 	if (rc != hipSuccess)
-		return err_set(e, ERR_DEVICE_UNAVAILABLE, "HIP finds no device: %s", hipGetErrorString(rc));
+		return err_set(e, ERR_DEVICE_UNAVAILABLE, HIP_WORD " finds no device: %s", hipGetErrorString(rc));
 	if (ordinal >= n)
-		return err_set(e, ERR_DEVICE_UNAVAILABLE, KIND ":%d was asked for, HIP finds %d device%s", ordinal, n,
-			       n == 1 ? "" : "s");
+		return err_set(e, ERR_DEVICE_UNAVAILABLE, HIP_KIND ":%d was asked for, " HIP_WORD " finds %d device%s",
+			       ordinal, n, n == 1 ? "" : "s");
 	return 0;
 }
 
@@ -115,6 +109,7 @@ learn(struct device *d, int ordinal, struct err *e)
 	snprintf(h->name, sizeof(h->name), "%.95s", p->name);
 	snprintf(h->arch, sizeof(h->arch), "%.*s", (int)strcspn(p->gcnArchName, ":"), p->gcnArchName);
 	h->facts.compute_units = p->multiProcessorCount;
+	h->facts.family = HIP_FAMILY;
 	h->memory_total = p->totalGlobalMem;
 	if (hipDeviceGetAttribute(&khz, hipDeviceAttributeClockRate, ordinal) == hipSuccess && khz > 0)
 		h->mhz = (uint32_t)khz / 1000;
@@ -177,13 +172,6 @@ fail:
 	return -1;
 }
 
-/* 60342131 is 6.3.42131; from 5 on HIP counts so. */
-static void
-version_text(char *text, size_t size, const char *what, int v)
-{
-	snprintf(text, size, "%s %d.%d.%d", what, v / 10000000, v / 100000 % 100, v % 100000);
-}
-
 static void
 hip_info(struct device *d, struct device_info *info)
 {
@@ -195,18 +183,18 @@ hip_info(struct device *d, struct device_info *info)
 	info->compute_units = (uint32_t)h->facts.compute_units;
 	info->clock_mhz = h->mhz;
 	if (hipRuntimeGetVersion(&version) == hipSuccess)
-		version_text(info->runtime, sizeof(info->runtime), "HIP", version);
+		snprintf(info->runtime, sizeof(info->runtime), HIP_VERSION_FORMAT, HIP_VERSION_PARTS(version));
 #ifdef DEVICE_EMULATED
 	snprintf(info->driver, sizeof(info->driver), "emulator (%.16s)", emu_isa_name());
 	info->timing_meaningless = 1;
 #else
-	FILE *f = fopen("/sys/module/amdgpu/version", "re"); /* only drivers that come with ROCm have this file */
+	FILE *f = fopen(HIP_DRIVER_FILE, "re");
 	char driver[32];
 
 	if (f && fgets(driver, sizeof(driver), f))
-		snprintf(info->driver, sizeof(info->driver), "amdgpu %.*s", (int)strcspn(driver, "\n"), driver);
+		snprintf(info->driver, sizeof(info->driver), HIP_DRIVER " %.*s", (int)strcspn(driver, "\n"), driver);
 	else if (hipDriverGetVersion(&version) == hipSuccess)
-		version_text(info->driver, sizeof(info->driver), "HIP", version);
+		snprintf(info->driver, sizeof(info->driver), HIP_VERSION_FORMAT, HIP_VERSION_PARTS(version));
 	if (f)
 		fclose(f);
 #endif
@@ -485,7 +473,7 @@ hip_flush(struct device *d, struct err *e)
 #endif
 
 const struct device_ops device_backend = {
-	.kind = KIND,
+	.kind = HIP_KIND,
 	.open = hip_open,
 	.close = hip_close,
 	.info = hip_info,
