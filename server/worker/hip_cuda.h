@@ -15,6 +15,7 @@
 #define CUDA_CALLS(X)                                                                                                  \
 	X(cuCtxGetDevice)                                                                                              \
 	X(cuCtxSetCurrent)                                                                                             \
+	X(cuCtxSynchronize)                                                                                            \
 	X(cuDeviceGet)                                                                                                 \
 	X(cuDeviceGetAttribute)                                                                                        \
 	X(cuDeviceGetCount)                                                                                            \
@@ -44,10 +45,13 @@
 	X(cuMemPoolGetAttribute)                                                                                       \
 	X(cuMemPoolSetAttribute)                                                                                       \
 	X(cuMemPoolTrimTo)                                                                                             \
+	X(cuMemcpyDtoH)                                                                                                \
 	X(cuMemcpyDtoHAsync)                                                                                           \
+	X(cuMemcpyHtoD)                                                                                                \
 	X(cuMemcpyHtoDAsync)                                                                                           \
 	X(cuMemsetD8Async)                                                                                             \
 	X(cuModuleGetFunction)                                                                                         \
+	X(cuModuleLoad)                                                                                                \
 	X(cuModuleLoadData)                                                                                            \
 	X(cuModuleUnload)                                                                                              \
 	X(cuStreamCreate)                                                                                              \
@@ -77,6 +81,7 @@ typedef CUmemoryPool hipMemPool_t;
 #define hipHostRegisterDefault CU_MEMHOSTREGISTER_PORTABLE
 #define hipEventDisableTiming CU_EVENT_DISABLE_TIMING
 #define hipDeviceAttributeClockRate CU_DEVICE_ATTRIBUTE_CLOCK_RATE
+#define hipDeviceAttributeMultiprocessorCount CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 #define hipDeviceAttributeMemoryPoolsSupported CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED
 #define hipMemPoolAttrReleaseThreshold CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
 #define hipMemPoolAttrUsedMemCurrent CU_MEMPOOL_ATTR_USED_MEM_CURRENT
@@ -289,6 +294,26 @@ hipModuleLaunchKernel(hipFunction_t f, unsigned grid_x, unsigned grid_y, unsigne
 		      unsigned block_y, unsigned block_z, unsigned shared, hipStream_t stream, void **args, void **extra)
 {
 	return cuda.cuLaunchKernel(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, args, extra);
+}
+
+/* These only the kernels' tests use. */
+static inline hipError_t
+hipMemcpy(void *to, const void *from, size_t bytes, enum hip_copy_kind kind)
+{
+	return kind == hipMemcpyHostToDevice ? cuda.cuMemcpyHtoD((CUdeviceptr)(uintptr_t)to, from, bytes)
+					     : cuda.cuMemcpyDtoH(to, (CUdeviceptr)(uintptr_t)from, bytes);
+}
+
+static inline hipError_t
+hipModuleLoad(hipModule_t *m, const char *path)
+{
+	return cuda.cuModuleLoad(m, path);
+}
+
+static inline hipError_t
+hipDeviceSynchronize(void)
+{
+	return cuda.cuCtxSynchronize();
 }
 
 /* CUDA's driver keeps no last error. */

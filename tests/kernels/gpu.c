@@ -27,6 +27,7 @@ gpu_open(struct gpu *g, const char *dir)
 	gpu_check(hipSetDevice(0), "hipSetDevice");
 	gpu_check(hipDeviceGetAttribute(&units, hipDeviceAttributeMultiprocessorCount, 0), "compute units");
 	g->facts.compute_units = units;
+	g->facts.family = HIP_FAMILY;
 }
 
 void
