@@ -200,7 +200,7 @@ run(struct gpu *g, const struct attn_case *c, const struct attn_made *m, enum dt
     const char *line, int verbose)
 {
 	int first = c->sq ? ATTN_OUT : VARLEN_OUT, inputs = first;
-	struct launch_device facts = {.compute_units = units};
+	struct launch_device facts = {.compute_units = units, .family = g->facts.family};
 	struct op_call call = m->call;
 	void *device[OP_TENSORS_MAX] = {0}, *workspace;
 	struct launch_plan plan;
