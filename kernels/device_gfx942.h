@@ -94,6 +94,12 @@ rsqrt_fast(float x)
 	return __builtin_amdgcn_rsqf(x);
 }
 
+DEV double
+sqrt_wide(double x)
+{
+	return __builtin_sqrt(x);
+}
+
 /* A value that is the same in all lanes, in a scalar register. */
 DEV int
 uniform(int x)
@@ -126,7 +132,7 @@ lane_xor(double x, int mask)
 }
 
 DEV uint64_t
-ballot(bool x)
+wave_ballot(bool x)
 {
 	return __builtin_amdgcn_ballot_w64(x);
 }
@@ -138,22 +144,6 @@ barrier()
 	__builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
 	__builtin_amdgcn_s_barrier();
 	__builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
-}
-
-/* 16 bytes of global memory, at any address. */
-DEV u4
-load_16(const void *from)
-{
-	u4 x;
-
-	__builtin_memcpy(&x, from, 16);
-	return x;
-}
-
-DEV void
-store_16(void *to, u4 x)
-{
-	__builtin_memcpy(to, &x, 16);
 }
 
 /* Global memory of `size` bytes from p, both uniform: loads past the end give 0. */
@@ -184,6 +174,9 @@ template <> struct window_word<16> {
 	}
 };
 
+DEV float to_float(float x);
+DEV float to_float(bf16 x);
+
 DEV float
 to_float(fp16 x)
 {
@@ -195,5 +188,52 @@ to_fp16(float x)
 {
 	return (fp16)x;
 }
+
+template <class T> struct rounded;
+
+/* 16 bytes of elements, from and to any address. */
+template <class T> struct elements {
+	enum { COUNT = 16 / (int)sizeof(T) };
+	struct {
+		T e[COUNT];
+	} x;
+
+	DEV_MEMBER void
+	load(const T *from)
+	{
+		u4 w;
+
+		__builtin_memcpy(&w, from, 16);
+		x = __builtin_bit_cast(decltype(x), w);
+	}
+
+	DEV_MEMBER void
+	store(T *to) const
+	{
+		u4 w = __builtin_bit_cast(u4, x);
+
+		__builtin_memcpy(to, &w, 16);
+	}
+
+	DEV_MEMBER float
+	get(int i) const
+	{
+		return to_float(x.e[i]);
+	}
+
+	/* Elements i and i + 1, rounded; i is even. */
+	DEV_MEMBER void
+	put(int i, float lo, float hi)
+	{
+		x.e[i] = rounded<T>::from(lo);
+		x.e[i + 1] = rounded<T>::from(hi);
+	}
+
+	/* Nothing computed from them stays in registers: as with KEEP. */
+	DEV_MEMBER void
+	keep()
+	{
+	}
+};
 
 #endif

@@ -100,6 +100,12 @@ rsqrt_fast(float x)
 	return y;
 }
 
+DEV double
+sqrt_wide(double x)
+{
+	return sqrt(x);
+}
+
 /* A value that is the same in all lanes: the compiler knows by itself. */
 DEV int
 uniform(int x)
@@ -127,7 +133,7 @@ lane_xor(double x, int mask)
 }
 
 DEV uint64_t
-ballot(bool x)
+wave_ballot(bool x)
 {
 	return __ballot_sync(WAVE_ALL, x);
 }
@@ -139,20 +145,8 @@ barrier()
 	__syncthreads();
 }
 
-/* 16 bytes of global memory, at multiples of 16. */
-DEV u4
-load_16(const void *from)
-{
-	uint4 x = *(const uint4 *)from;
-
-	return u4{x.x, x.y, x.z, x.w};
-}
-
-DEV void
-store_16(void *to, u4 x)
-{
-	*(uint4 *)to = make_uint4(x[0], x[1], x[2], x[3]);
-}
+DEV float to_float(float x);
+DEV float to_float(bf16 x);
 
 DEV float
 to_float(fp16 x)
@@ -171,5 +165,77 @@ to_fp16(float x)
 	__asm__("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
 	return y;
 }
+
+/* Two elements in a word, the first below, rounded to nearest even. */
+template <class T> DEV uint32_t pair(float lo, float hi);
+
+template <>
+__device__ __forceinline__ uint32_t
+pair<fp16>(float lo, float hi)
+{
+	uint32_t x;
+
+	__asm__("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(hi), "f"(lo));
+	return x;
+}
+
+template <>
+__device__ __forceinline__ uint32_t
+pair<bf16>(float lo, float hi)
+{
+	uint32_t x;
+
+	__asm__("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(hi), "f"(lo));
+	return x;
+}
+
+/* 16 bytes of elements, from and to multiples of 16. */
+template <class T> struct elements {
+	enum { COUNT = 16 / (int)sizeof(T) };
+	u4 w;
+
+	DEV_MEMBER void
+	load(const T *from)
+	{
+		uint4 x = *(const uint4 *)from;
+
+		w = u4{x.x, x.y, x.z, x.w};
+	}
+
+	DEV_MEMBER void
+	store(T *to) const
+	{
+		*(uint4 *)to = make_uint4(w[0], w[1], w[2], w[3]);
+	}
+
+	DEV_MEMBER float
+	get(int i) const
+	{
+		if constexpr (sizeof(T) == 4)
+			return FROM_BITS(w[i]);
+		else
+			return to_float(T{(uint16_t)(w[i / 2] >> i % 2 * 16)});
+	}
+
+	/* Elements i and i + 1, rounded; i is even. */
+	DEV_MEMBER void
+	put(int i, float lo, float hi)
+	{
+		if constexpr (sizeof(T) == 4) {
+			w[i] = BITS(lo);
+			w[i + 1] = BITS(hi);
+		} else {
+			w[i / 2] = pair<T>(lo, hi);
+		}
+	}
+
+	/* Nothing computed from them stays in registers: as with KEEP. */
+	DEV_MEMBER void
+	keep()
+	{
+		for (int i = 0; i < 4; i++)
+			KEEP(w[i]);
+	}
+};
 
 #endif

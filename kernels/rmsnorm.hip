@@ -6,28 +6,34 @@
 #include "device.h"
 #include "rmsnorm.h"
 
-/* 16 bytes of a row, at any address. */
-template <class T> struct piece {
-	enum { COUNT = 16 / (int)sizeof(T) };
-	struct {
-		T e[COUNT];
-	} x;
+/* BYTES of a row: 16, or a single element where rows may begin anywhere and the architecture minds. */
+template <class T, int BYTES> struct piece : elements<T> {};
+
+template <class T> struct piece<T, (int)sizeof(T)> {
+	enum { COUNT = 1 };
+	T x;
 
 	DEV_MEMBER void
 	load(const T *from)
 	{
-		u4 w;
-
-		__builtin_memcpy(&w, from, 16);
-		x = __builtin_bit_cast(decltype(x), w);
+		x = *from;
 	}
 
 	DEV_MEMBER void
 	store(T *to) const
 	{
-		u4 w = __builtin_bit_cast(u4, x);
+		*to = x;
+	}
 
-		__builtin_memcpy(to, &w, 16);
+	DEV_MEMBER float
+	get(int) const
+	{
+		return to_float(x);
+	}
+
+	DEV_MEMBER void
+	keep()
+	{
 	}
 };
 
@@ -60,23 +66,27 @@ plain(uint32_t sum)
 	return sum > 0x0d000000u && sum < BITS_INF; /* 3.9e-31; far above what denormal squares lose */
 }
 
-template <class T>
+template <class T, int BYTES>
 DEV void
-scale(piece<T> &p, const piece<T> &weight, float factor)
+scale(piece<T, BYTES> &p, const piece<T, BYTES> &weight, float factor)
 {
+	if constexpr (BYTES == (int)sizeof(T)) {
+		p.x = rounded<T>::from(p.get(0) * factor * weight.get(0));
+	} else {
 #pragma unroll
-	for (int i = 0; i < piece<T>::COUNT; i++)
-		p.x.e[i] = rounded<T>::from(to_float(p.x.e[i]) * factor * to_float(weight.x.e[i]));
+		for (int i = 0; i < piece<T, BYTES>::COUNT; i += 2)
+			p.put(i, p.get(i) * factor * weight.get(i), p.get(i + 1) * factor * weight.get(i + 1));
+	}
 }
 
 /* Without the first `skip` elements, which another thread has too. */
-template <class T>
+template <class T, int BYTES>
 DEV float
-square(const piece<T> &p, int skip, float sum)
+square(const piece<T, BYTES> &p, int skip, float sum)
 {
 #pragma unroll
-	for (int i = 0; i < piece<T>::COUNT; i++) {
-		float x = to_float(p.x.e[i]);
+	for (int i = 0; i < piece<T, BYTES>::COUNT; i++) {
+		float x = p.get(i);
 
 		sum = __builtin_fmaf(x, i < skip ? 0 : x, sum);
 	}
@@ -92,19 +102,19 @@ wide_row(const rmsnorm_args &a, const T *from, T *to)
 
 	for (int64_t i = thread_id() % threads; i < a.n; i += threads)
 		sum += (double)to_float(from[i]) * (double)to_float(from[i]);
-	sum = 1 / __builtin_sqrt(row_sum<threads>(sum) / (double)a.n + a.eps);
+	sum = 1 / sqrt_wide(row_sum<threads>(sum) / (double)a.n + a.eps);
 	for (int64_t i = thread_id() % threads; i < a.n; i += threads)
 		to[i] = rounded<T>::from(
 			(float)((double)to_float(from[i]) * sum * (double)to_float(((const T *)a.weight)[i])));
 }
 
-template <class T, int threads, int vectors>
+template <class T, int BYTES, int threads, int vectors>
 DEV void
 rmsnorm(const rmsnorm_args &a)
 {
-	constexpr int count = piece<T>::COUNT, block = threads < 256 ? 256 : threads;
+	constexpr int count = piece<T, BYTES>::COUNT, block = RMSNORM_BLOCK(threads);
 	int lane = thread_id() % threads, n = (int)a.n;
-	piece<T> weight[vectors], x[vectors];
+	piece<T, BYTES> weight[vectors], x[vectors];
 	constexpr bool keep = vectors <= 4; /* the weights in registers, too */
 	int at[vectors];
 
@@ -115,7 +125,7 @@ rmsnorm(const rmsnorm_args &a)
 		if (keep && at[i] < n)
 			weight[i].load((const T *)a.weight + (at[i] < n - count ? at[i] : n - count));
 	}
-	for (int64_t row = (int64_t)__builtin_amdgcn_workgroup_id_x() * (block / threads) + uniform(thread_id() / threads);
+	for (int64_t row = (int64_t)(uint32_t)group_x() * (block / threads) + uniform(thread_id() / threads);
 	     row < a.rows; row += (int64_t)a.groups * (block / threads)) {
 		const T *from = (const T *)a.x + row * a.n;
 		T *to = (T *)a.out + row * a.n;
@@ -123,8 +133,10 @@ rmsnorm(const rmsnorm_args &a)
 
 		/* Otherwise what is known of each place, for each element, would be kept in registers from row to row. */
 #pragma unroll
-		for (int i = 0; i < vectors; i++)
-			__asm__ volatile("" : "+v"(at[i]));
+		for (int i = 0; i < vectors; i++) {
+			KEEP(at[i]);
+			weight[i].keep();
+		}
 #pragma unroll
 		for (int i = 0; i < vectors; i++)
 			if (at[i] < n)
@@ -138,10 +150,11 @@ rmsnorm(const rmsnorm_args &a)
 			wide_row<T, threads>(a, from, to);
 			continue;
 		}
-		factor = __builtin_amdgcn_rsqf(sum / (float)n + (float)a.eps);
+		factor = rsqrt_fast(sum / (float)n + (float)a.eps);
 #pragma unroll
 		for (int i = 0; i < vectors; i++)
 			if (at[i] < n) {
+				x[i].keep();
 				if (!keep)
 					weight[i].load((const T *)a.weight + (at[i] < n - count ? at[i] : n - count));
 				scale(x[i], weight[i], factor);
@@ -154,30 +167,55 @@ template <class T>
 DEV void
 rmsnorm_long(const rmsnorm_args &a)
 {
-	for (int64_t row = __builtin_amdgcn_workgroup_id_x(); row < a.rows; row += a.groups)
+	for (int64_t row = (uint32_t)group_x(); row < a.rows; row += a.groups)
 		wide_row<T, RMSNORM_LONG_THREADS>(a, (const T *)a.x + row * a.n, (T *)a.out + row * a.n);
 }
 
-#define RMSNORM(name, T, threads, vectors)                                                                             \
-	KERNEL BOUNDS(threads < 256 ? 256 : threads, vectors <= 2 ? 8 : vectors == 4 && threads < 1024 ? 5 : 4) void name(rmsnorm_args a)                 \
+/* How many waves each SIMD, or workgroups each multiprocessor, must be able to hold for memory to be kept busy. */
+#ifndef __CUDACC__
+#define RESIDENT(threads, vectors) (vectors <= 2 ? 8 : vectors == 4 && threads < 1024 ? 5 : 4)
+#define RESIDENT_LONG 4
+#else
+#define RESIDENT(threads, vectors) ((vectors <= 2 ? 1280 : 1024) / RMSNORM_BLOCK(threads))
+#define RESIDENT_LONG 2
+#endif
+
+#define RMSNORM(name, T, BYTES, threads, vectors)                                                                      \
+	KERNEL BOUNDS(RMSNORM_BLOCK(threads), RESIDENT(threads, vectors)) void name(ARGUMENT rmsnorm_args a)           \
 	{                                                                                                              \
-		rmsnorm<T, threads, vectors>(a);                                                                       \
+		rmsnorm<T, BYTES, threads, vectors *(16 / BYTES)>(a);                                                  \
 	}
 #define RMSNORM_LONG(name, T)                                                                                          \
-	KERNEL BOUNDS(RMSNORM_LONG_THREADS, 4) void name(rmsnorm_args a)                                               \
+	KERNEL BOUNDS(RMSNORM_LONG_THREADS, RESIDENT_LONG) void name(ARGUMENT rmsnorm_args a)                          \
 	{                                                                                                              \
 		rmsnorm_long<T>(a);                                                                                    \
 	}
 
-#define X(threads, vectors) RMSNORM(rmsnorm_fp16_##threads##x##vectors, fp16, threads, vectors)
-RMSNORM_INSTANCES(X)
+#ifndef __CUDACC__
+#define INSTANCES RMSNORM_INSTANCES
+#else
+#define INSTANCES RMSNORM_INSTANCES_SM90
+#endif
+#define X(threads, vectors) RMSNORM(rmsnorm_fp16_##threads##x##vectors, fp16, 16, threads, vectors)
+INSTANCES(X)
 #undef X
-#define X(threads, vectors) RMSNORM(rmsnorm_bf16_##threads##x##vectors, bf16, threads, vectors)
-RMSNORM_INSTANCES(X)
+#define X(threads, vectors) RMSNORM(rmsnorm_bf16_##threads##x##vectors, bf16, 16, threads, vectors)
+INSTANCES(X)
 #undef X
-#define X(threads, vectors) RMSNORM(rmsnorm_fp32_##threads##x##vectors, float, threads, vectors)
-RMSNORM_INSTANCES(X)
+#define X(threads, vectors) RMSNORM(rmsnorm_fp32_##threads##x##vectors, float, 16, threads, vectors)
+INSTANCES(X)
 #undef X
+#ifdef __CUDACC__
+#define X(threads, vectors) RMSNORM(rmsnorm_fp16_##threads##x##vectors##_any, fp16, 2, threads, vectors)
+RMSNORM_INSTANCES_SM90_ANY(X)
+#undef X
+#define X(threads, vectors) RMSNORM(rmsnorm_bf16_##threads##x##vectors##_any, bf16, 2, threads, vectors)
+RMSNORM_INSTANCES_SM90_ANY(X)
+#undef X
+#define X(threads, vectors) RMSNORM(rmsnorm_fp32_##threads##x##vectors##_any, float, 4, threads, vectors)
+RMSNORM_INSTANCES_SM90_ANY(X)
+#undef X
+#endif
 RMSNORM_LONG(rmsnorm_fp16_long, fp16)
 RMSNORM_LONG(rmsnorm_bf16_long, bf16)
 RMSNORM_LONG(rmsnorm_fp32_long, float)
