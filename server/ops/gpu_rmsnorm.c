@@ -8,20 +8,52 @@
 
 #include "../kernels/rmsnorm.h"
 
-#define WAVES_A_UNIT 32 /* resident; more workgroups than fit only take turns */
+#define THREADS_A_UNIT 2048 /* resident; more workgroups than fit only take turns */
+#define TURNS 4
 
 struct instance {
 	int threads, vectors;
 };
 
 #define X(threads, vectors) {threads, vectors},
-static const struct instance instances[] = {RMSNORM_INSTANCES(X)};
+static const struct instance cdna[] = {RMSNORM_INSTANCES(X)};
+static const struct instance sm90[] = {RMSNORM_INSTANCES_SM90(X)};
+static const struct instance sm90_any[] = {RMSNORM_INSTANCES_SM90_ANY(X)};
 #undef X
+
+/* Instances in order, the symbols' last part, and the shortest row. */
+struct family {
+	const struct instance *instances;
+	size_t count;
+	const char *suffix;
+	int64_t least;
+};
 
 static const char *
 dtype_word(enum dtype dt)
 {
 	return dt == DT_FP16 ? "fp16" : dt == DT_BF16 ? "bf16" : dt == DT_FP32 ? "fp32" : NULL;
+}
+
+/* Can all pieces of 16 bytes lie at multiples of 16? */
+static bool
+aligned(const struct rmsnorm_problem *p)
+{
+	return ((uintptr_t)p->x | (uintptr_t)p->weight | (uintptr_t)p->out | (uintptr_t)p->n * dtype_info(p->dtype)->size) %
+		       16 ==
+	       0;
+}
+
+static struct family
+family_of(const struct rmsnorm_problem *p, const struct launch_device *d)
+{
+	int64_t piece = 16 / (int64_t)dtype_info(p->dtype)->size;
+
+	if (d->family != LAUNCH_SM90)
+		return (struct family){cdna, sizeof cdna / sizeof *cdna, "", piece};
+	if (aligned(p))
+		return (struct family){sm90, sizeof sm90 / sizeof *sm90, "", piece};
+	return (struct family){sm90_any, sizeof sm90_any / sizeof *sm90_any, "_any", 1};
 }
 
 int
@@ -30,6 +62,7 @@ gpu_rmsnorm_plan(const struct rmsnorm_problem *p, const struct launch_device *d,
 	struct launch *l = &plan->launch[0];
 	const char *word = dtype_word(p->dtype);
 	int64_t rows_each = 1, groups, most;
+	struct family f;
 	struct rmsnorm_args a;
 
 	memset(plan, 0, sizeof *plan);
@@ -41,18 +74,20 @@ gpu_rmsnorm_plan(const struct rmsnorm_problem *p, const struct launch_device *d,
 	l->object = "rmsnorm.co";
 	l->block[0] = RMSNORM_LONG_THREADS;
 	snprintf(l->symbol, sizeof l->symbol, "rmsnorm_%s_long", word);
-	for (size_t i = 0; i < sizeof instances / sizeof instances[0]; i++)
-		if (p->n >= 16 / dtype_info(p->dtype)->size &&
-		    p->n <= (int64_t)instances[i].threads * instances[i].vectors * 16 / dtype_info(p->dtype)->size) {
-			snprintf(l->symbol, sizeof l->symbol, "rmsnorm_%s_%dx%d", word, instances[i].threads,
-				 instances[i].vectors);
-			l->block[0] = instances[i].threads < 256 ? 256 : (uint32_t)instances[i].threads;
-			rows_each = l->block[0] / (uint32_t)instances[i].threads;
-			break;
-		}
+	f = family_of(p, d);
+	for (size_t i = 0; i < f.count; i++) {
+		int threads = f.instances[i].threads, vectors = f.instances[i].vectors;
+
+		if (p->n < f.least || p->n > (int64_t)threads * vectors * 16 / (int64_t)dtype_info(p->dtype)->size)
+			continue;
+		snprintf(l->symbol, sizeof l->symbol, "rmsnorm_%s_%dx%d%s", word, threads, vectors, f.suffix);
+		l->block[0] = (uint32_t)RMSNORM_BLOCK(threads);
+		rows_each = RMSNORM_BLOCK(threads) / threads;
+		break;
+	}
 	l->block[1] = l->block[2] = l->grid[1] = l->grid[2] = 1;
 	groups = (p->rows + rows_each - 1) / rows_each;
-	most = (int64_t)d->compute_units * WAVES_A_UNIT * 64 / l->block[0] * 4;
+	most = (int64_t)d->compute_units * (THREADS_A_UNIT / l->block[0]) * TURNS;
 	l->grid[0] = (uint32_t)(groups < most ? groups : most);
 
 	memset(&a, 0, sizeof a);
