@@ -125,7 +125,7 @@ hip_close(struct device *d)
 	struct hip *h = d->priv;
 
 	if (h->flush)
-		dev_free(d, h->flush, FLUSH_BYTES);
+		(void)hipFree(h->flush);
 	for (int i = 0; i < DEVICE_MARKS; i++)
 		if (h->marks[i])
 			(void)hipEventDestroy(h->marks[i]);
@@ -466,8 +466,14 @@ hip_flush(struct device *d, struct err *e)
 {
 	struct hip *h = d->priv;
 
-	if (!h->flush && !(h->flush = dev_alloc(d, FLUSH_BYTES, e)))
-		return -1;
+	/* Not from the pool and not counted: it is no request's. */
+	if (!h->flush) {
+		if (h->has_pool && hipStreamSynchronize(h->stream) == hipSuccess)
+			(void)hipMemPoolTrimTo(h->pool, 0);
+		if (hip_check(d, hipMalloc(&h->flush, FLUSH_BYTES), "allocating memory to clear the caches with", e) ==
+		    -1)
+			return -1;
+	}
 	return hip_check(d, hipMemsetAsync(h->flush, 0, FLUSH_BYTES, h->stream), "clearing the caches", e);
 }
 #endif

@@ -17,7 +17,8 @@
 
 struct device;
 
-#define DEVICE_MARKS 4
+/* Moments of a job: the upload's begin and end, a timed run's, the download's. */
+enum { MARK_UP, MARK_UP_END, MARK_RUN, MARK_RUN_END, MARK_DOWN, MARK_DOWN_END, DEVICE_MARKS };
 
 /* How one call will be carried out; made once per job and implementation, run as often as asked. */
 struct device_plan {

@@ -68,6 +68,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	r->call = job->call;
 	r->in_bytes = r->out_bytes = 0;
 	r->counted = false;
+	r->late = false;
 
 	done->memory.allocated_before = dev_window(d);
 	n = tensor_count(r->op);
@@ -95,18 +96,19 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 		if (!t->data)
 			return -1;
 	}
-	if (dev_mark(d, 0, e) == -1)
+	if (dev_mark(d, MARK_UP, e) == -1)
 		return -1;
 	for (int i = 0; i < n; i++)
 		if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_IN &&
 		    dev_upload(d, r->call.tensors[i].data, job->call.tensors[i].data, r->call.tensors[i].bytes, e) == -1)
 			return -1;
-	return dev_mark(d, 1, e);
+	return dev_mark(d, MARK_UP_END, e);
 }
 
-/* Warm up, then run and time; `name` and `s` tell what ran and how long it took. */
+/* Warm up, then run and time; `name` and `s` tell what ran and how long it took (late: s when MARK_RUN_END is reached). */
 static int
-measure(struct run *r, const struct op_call *call, enum impl impl, char *name, struct sample_stats *s, struct err *e)
+measure(struct run *r, const struct op_call *call, enum impl impl, bool late, char *name, struct sample_stats *s,
+	struct err *e)
 {
 	const struct msg_job *job = r->job;
 	struct device_plan plan = {.op = r->op, .call = call, .impl = impl};
@@ -134,17 +136,21 @@ measure(struct run *r, const struct op_call *call, enum impl impl, char *name, s
 		}
 		if (timed && job->flush && dev_flush(r->d, e) == -1)
 			goto out;
-		if (timed && dev_mark(r->d, 2, e) == -1)
+		if (timed && dev_mark(r->d, MARK_RUN, e) == -1)
 			goto out;
 		if (dev_run(r->d, &plan, e) == -1)
 			goto out;
-		if (timed && (dev_mark(r->d, 3, e) == -1 || dev_elapsed(r->d, 2, 3, &samples[i - job->warmup], e) == -1))
+		if (timed && dev_mark(r->d, MARK_RUN_END, e) == -1)
+			goto out;
+		if (timed && !late && dev_elapsed(r->d, MARK_RUN, MARK_RUN_END, &samples[i - job->warmup], e) == -1)
 			goto out;
 		dev_settle(r->d);
 	}
-	if (dev_sync(r->d, e) == -1)
-		goto out;
-	run_statistics(samples, job->iters, s);
+	if (!late) {
+		if (dev_sync(r->d, e) == -1)
+			goto out;
+		run_statistics(samples, job->iters, s);
+	}
 	s->warmup = job->warmup;
 	memcpy(name, plan.name, MSG_IMPL_MAX);
 	rc = 0;
@@ -163,7 +169,9 @@ run_execute(struct run *r, struct err *e)
 {
 	struct msg_done *done = r->done;
 
-	if (measure(r, &r->call, (enum impl)r->job->impl, done->impl, &done->kernel, e) == -1)
+	/* Each wait costs a small job a good part of its time. */
+	r->late = !r->d->ops->unified && r->job->iters == 1;
+	if (measure(r, &r->call, (enum impl)r->job->impl, r->late, done->impl, &done->kernel, e) == -1)
 		return -1;
 	done->memory.workspace = r->d->window_scratch;
 	done->memory.peak = dev_window_peak(r->d);
@@ -174,17 +182,25 @@ int
 run_collect(struct run *r, struct err *e)
 {
 	struct device *d = r->d;
+	double ms;
 
 	if (!d->ops->unified) {
-		if (dev_elapsed(d, 0, 1, &r->done->upload_ms, e) == -1 || dev_mark(d, 2, e) == -1)
+		if (dev_mark(d, MARK_DOWN, e) == -1)
 			return -1;
 		for (int i = 0; i < tensor_count(r->op); i++)
 			if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_OUT &&
 			    dev_download(d, r->job->call.tensors[i].data, r->call.tensors[i].data,
 					 r->call.tensors[i].bytes, e) == -1)
 				return -1;
-		if (dev_mark(d, 3, e) == -1 || dev_elapsed(d, 2, 3, &r->done->download_ms, e) == -1)
+		if (dev_mark(d, MARK_DOWN_END, e) == -1 ||
+		    dev_elapsed(d, MARK_DOWN, MARK_DOWN_END, &r->done->download_ms, e) == -1 ||
+		    dev_elapsed(d, MARK_UP, MARK_UP_END, &r->done->upload_ms, e) == -1)
 			return -1;
+	}
+	if (r->late) {
+		if (dev_elapsed(d, MARK_RUN, MARK_RUN_END, &ms, e) == -1)
+			return -1;
+		run_statistics(&ms, 1, &r->done->kernel);
 	}
 	dev_mem_info(d, &r->done->memory.device_free, &r->done->memory.device_total);
 	return 0;
@@ -231,7 +247,7 @@ run_baseline(struct run *r, struct err *e)
 		if (!t->data)
 			return -1;
 	}
-	if (measure(r, &r->base, (enum impl)r->job->baseline, done->baseline_impl, &done->baseline, e) == -1)
+	if (measure(r, &r->base, (enum impl)r->job->baseline, false, done->baseline_impl, &done->baseline, e) == -1)
 		return -1;
 	for (int i = 0; i < n; i++) {
 		struct tensor t = r->base.tensors[i];

@@ -27,6 +27,7 @@
 #define HELD_MAX 16
 #define HELD_NS 100000u /* how long an answer is held back at most, beside one tiny job */
 #define TINY_BYTES 32768
+#define LOOK_NS 100000u	   /* how long a GPU's worker looks for the next job before it sleeps */
 #define LISTEN_NS 1000000u /* while jobs wait here, look for new messages (CANCEL) this often */
 
 struct job { /* in the queue, or spare */
@@ -323,6 +324,16 @@ job_run(struct worker *w, struct job *j)
 	job_spare(w, j);
 }
 
+/* Waking a thread takes about as long as a small job on a GPU does; the cpu device needs its cores for other things. */
+static void
+look(struct worker *w)
+{
+	uint64_t until = clock_ns() + LOOK_NS;
+
+	while (!w->head && clock_ns() < until)
+		listen_all(w, 0);
+}
+
 static void
 serve(struct worker *w)
 {
@@ -334,6 +345,8 @@ serve(struct worker *w)
 		now = clock_ns();
 		if (w->n_held > 0 && (w->head == NULL || !job_is_tiny(w->head) || now - held_ns > HELD_NS))
 			held_send(w);
+		if (!w->head && !w->d.ops->unified)
+			look(w);
 		if (!w->head || now - w->listened > LISTEN_NS) {
 			listen_all(w, w->head ? 0 : -1);
 			w->listened = clock_ns();

@@ -18,6 +18,7 @@
 static struct compute *compute;
 static long live, calls, fail_at, uploads, downloads, runs, flushes, settles, plans;
 static size_t up_bytes, down_bytes;
+static long marked[DEVICE_MARKS], early_waits;
 static double bend; /* added to the naive implementation's first output element */
 
 /* The next step's turn to fail? */
@@ -166,6 +167,25 @@ t_flush(struct device *d, struct err *e)
 	return step(e);
 }
 
+/* Time is the number of uploads, runs and downloads so far. */
+static int
+t_mark(struct device *d, int mark, struct err *e)
+{
+	(void)d;
+	marked[mark] = uploads + runs + downloads;
+	return step(e);
+}
+
+static int
+t_elapsed(struct device *d, int from, int to, double *ms, struct err *e)
+{
+	(void)d;
+	if (downloads == 0)
+		early_waits++;
+	*ms = (double)(marked[to] - marked[from]);
+	return step(e);
+}
+
 static void
 t_mem_info(struct device *d, uint64_t *available, uint64_t *total)
 {
@@ -189,6 +209,8 @@ const struct device_ops device_backend = {
 	.run = t_run,
 	.settle = t_settle,
 	.sync = t_sync,
+	.mark = t_mark,
+	.elapsed = t_elapsed,
 	.mem_info = t_mem_info,
 	.flush = t_flush,
 };
@@ -273,6 +295,27 @@ Test(run, copies_and_figures)
 	cr_assert_eq(d.allocated, 0);
 	cr_assert_eq(live, 0);
 	cr_assert_eq(plans, 0);
+}
+
+Test(run, one_run_is_waited_for_with_its_output)
+{
+	job.warmup = 3;
+	job.iters = 1;
+	run_job(&d, &job, NULL, &done);
+	cr_assert_eq(done.err.code, ERR_NONE, "%s", done.err.msg);
+	cr_assert_eq(early_waits, 0);
+	cr_assert_eq(runs, 4);
+	cr_assert_eq(done.kernel.warmup, 3);
+	cr_assert_eq(done.kernel.iters, 1);
+	cr_assert_eq(done.kernel.median, 1, "run");
+	cr_assert_eq(done.upload_ms, 2, "uploads");
+	cr_assert_eq(done.download_ms, 1, "download");
+	cr_assert_str_eq(done.impl, "test:auto");
+	cr_assert_eq(plans, 0);
+	job.iters = 2;
+	downloads = 0;
+	run_job(&d, &job, NULL, &done);
+	cr_assert_eq(early_waits, 2, "each timed run by itself");
 }
 
 Test(run, differences)
