@@ -189,6 +189,14 @@ to_fp16(float x)
 	return (fp16)x;
 }
 
+/* N neighbours at once, to a multiple of their size. */
+template <class T, int N>
+DEV void
+store_together(T *to, const T (&x)[N])
+{
+	__builtin_memcpy(__builtin_assume_aligned(to, sizeof x), x, sizeof x);
+}
+
 template <class T> struct rounded;
 
 /* 16 bytes of elements, from and to any address. */

@@ -27,6 +27,13 @@ typedef struct {
 	uint16_t bits;
 } bf16;
 
+template <class T> struct is_bf16 {
+	enum { value = false };
+};
+template <> struct is_bf16<bf16> {
+	enum { value = true };
+};
+
 template <class E, int N> struct alignas(sizeof(E) * N) vec {
 	E e[N];
 
@@ -166,6 +173,19 @@ to_fp16(float x)
 	return y;
 }
 
+/* N neighbours at once, to a multiple of their size. */
+template <class T, int N>
+DEV void
+store_together(T *to, const T (&x)[N])
+{
+	vec<T, N> y;
+
+#pragma unroll
+	for (int i = 0; i < N; i++)
+		y[i] = x[i];
+	*(vec<T, N> *)to = y;
+}
+
 /* Two elements in a word, the first below, rounded to nearest even. */
 template <class T> DEV uint32_t pair(float lo, float hi);
 
@@ -237,5 +257,70 @@ template <class T> struct elements {
 			KEEP(w[i]);
 	}
 };
+
+/* 16 bytes on their way from global to SHARED memory, zeros if not `there`; commit closes a group, wait leaves LEFT groups under way. */
+DEV void
+copy_16(void *to, const void *from, bool there)
+{
+	__asm__ volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+			 :
+			 : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from), "r"(there ? 16 : 0)
+			 : "memory");
+}
+
+DEV void
+copy_commit()
+{
+	__asm__ volatile("cp.async.commit_group;" : : : "memory");
+}
+
+template <int LEFT>
+DEV void
+copy_wait()
+{
+	__asm__ volatile("cp.async.wait_group %0;" : : "n"(LEFT) : "memory");
+}
+
+/* Four 8 x 8 matrices of 16-bit elements, a row at each lane's address (eight lanes a matrix), as mma.sync takes them; across: transposed. */
+DEV u4
+matrices(const void *row)
+{
+	u4 x;
+
+	__asm__ volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+			 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+			 : "r"((uint32_t)__cvta_generic_to_shared(row))
+			 : "memory");
+	return x;
+}
+
+DEV u4
+matrices_across(const void *row)
+{
+	u4 x;
+
+	__asm__ volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+			 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+			 : "r"((uint32_t)__cvta_generic_to_shared(row))
+			 : "memory");
+	return x;
+}
+
+/* Rows r (upper 8) and s (lower 8), columns at and at + 1, += a 16 x 16 by 16 x 8 product. */
+template <class T, int N>
+DEV void
+mma_16(float (&r)[N], float (&s)[N], int at, u4 a, uint32_t b0, uint32_t b1)
+{
+#define MMA(type)                                                                                                      \
+	__asm__ volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                                        \
+			 ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                        \
+			 : "+f"(r[at]), "+f"(r[at + 1]), "+f"(s[at]), "+f"(s[at + 1])                                  \
+			 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
+	if constexpr (sizeof(T) == 2 && is_bf16<T>::value)
+		MMA("bf16");
+	else
+		MMA("f16");
+#undef MMA
+}
 
 #endif
