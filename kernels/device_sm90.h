@@ -187,11 +187,11 @@ store_together(T *to, const T (&x)[N])
 }
 
 /* Two elements in a word, the first below, rounded to nearest even. */
-template <class T> DEV uint32_t pair(float lo, float hi);
+template <class T> DEV uint32_t pack_pair(float lo, float hi);
 
 template <>
 __device__ __forceinline__ uint32_t
-pair<fp16>(float lo, float hi)
+pack_pair<fp16>(float lo, float hi)
 {
 	uint32_t x;
 
@@ -201,7 +201,7 @@ pair<fp16>(float lo, float hi)
 
 template <>
 __device__ __forceinline__ uint32_t
-pair<bf16>(float lo, float hi)
+pack_pair<bf16>(float lo, float hi)
 {
 	uint32_t x;
 
@@ -245,7 +245,7 @@ template <class T> struct elements {
 			w[i] = BITS(lo);
 			w[i + 1] = BITS(hi);
 		} else {
-			w[i / 2] = pair<T>(lo, hi);
+			w[i / 2] = pack_pair<T>(lo, hi);
 		}
 	}
 

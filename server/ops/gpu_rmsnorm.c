@@ -21,11 +21,11 @@ static const struct instance sm90[] = {RMSNORM_INSTANCES_SM90(X)};
 static const struct instance sm90_any[] = {RMSNORM_INSTANCES_SM90_ANY(X)};
 #undef X
 
-/* Instances in order, the symbols' last part, and the shortest row. */
+/* Instances in order, the symbols' last part, the object's file, and the shortest row. */
 struct family {
 	const struct instance *instances;
 	size_t count;
-	const char *suffix;
+	const char *suffix, *object;
 	int64_t least;
 };
 
@@ -50,10 +50,10 @@ family_of(const struct rmsnorm_problem *p, const struct launch_device *d)
 	int64_t piece = 16 / (int64_t)dtype_info(p->dtype)->size;
 
 	if (d->family != LAUNCH_SM90)
-		return (struct family){cdna, sizeof cdna / sizeof *cdna, "", piece};
+		return (struct family){cdna, sizeof cdna / sizeof *cdna, "", "rmsnorm.co", piece};
 	if (aligned(p))
-		return (struct family){sm90, sizeof sm90 / sizeof *sm90, "", piece};
-	return (struct family){sm90_any, sizeof sm90_any / sizeof *sm90_any, "_any", 1};
+		return (struct family){sm90, sizeof sm90 / sizeof *sm90, "", "rmsnorm.cubin", piece};
+	return (struct family){sm90_any, sizeof sm90_any / sizeof *sm90_any, "_any", "rmsnorm.cubin", 1};
 }
 
 int
@@ -71,10 +71,10 @@ gpu_rmsnorm_plan(const struct rmsnorm_problem *p, const struct launch_device *d,
 			       dtype_info(p->dtype)->name);
 	if (p->rows == 0)
 		return 0;
-	l->object = "rmsnorm.co";
+	f = family_of(p, d);
+	l->object = f.object;
 	l->block[0] = RMSNORM_LONG_THREADS;
 	snprintf(l->symbol, sizeof l->symbol, "rmsnorm_%s_long", word);
-	f = family_of(p, d);
 	for (size_t i = 0; i < f.count; i++) {
 		int threads = f.instances[i].threads, vectors = f.instances[i].vectors;
 
