@@ -89,12 +89,14 @@ attn_sequence_get(attn_args_in &a, int b, int64_t head, int64_t head_k, attn_wor
 	w.row = b * a.lse_batch + q0 + head * a.lse_head;
 }
 
-/* From the place in the grid. False: nothing to do. `tile_rows` rows a workgroup, splits on multiples of `tile_keys`. */
+/*
+ * From a place in the grid of attn.h. False: nothing to do. `tile_rows` rows a workgroup, splits on multiples of
+ * `tile_keys`.
+ */
 template <class T>
 DEV bool
-attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
+attn_work_at(attn_args_in &a, int x, int y, int z, int tile_rows, int tile_keys, attn_work &w)
 {
-	int x = group_x(), y = group_y();
 	int b = uniform((int)((uint32_t)x / (uint32_t)a.heads_k)), head_k = x - b * a.heads_k, groups = a.groups;
 	int last, begin, count, tiles;
 
@@ -102,7 +104,7 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 	attn_sequence_get<T>(a, b, (int64_t)head_k * (groups * a.pack) + (y - w.split * groups) * a.pack, head_k, w);
 	w.rows = w.len_q * a.pack;
 	/* Last tile first: with a causal mask that is the longest. */
-	w.first_row = (a.tiles - 1 - group_z()) * tile_rows;
+	w.first_row = (a.tiles - 1 - z) * tile_rows;
 	if (w.first_row >= w.rows)
 		return false;
 	visible(a, w, token_of(a, w.first_row), &w.key, &count);
@@ -119,6 +121,14 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 		w.key_end = last < w.key_end ? last : w.key_end;
 	}
 	return true;
+}
+
+/* Of this workgroup. */
+template <class T>
+DEV bool
+attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
+{
+	return attn_work_at<T>(a, group_x(), group_y(), group_z(), tile_rows, tile_keys, w);
 }
 
 #endif

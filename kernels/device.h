@@ -60,16 +60,20 @@ template <> struct rounded<fp16> {
 	}
 };
 /*
- * A NaN keeps its upper half: the carry could only turn one with a mantissa of all ones into 0, and what the hardware makes, or
- * takes over from a bf16 operand, is none such.
+ * On AMD a NaN keeps its upper half: the carry could only turn one with a mantissa of all ones into 0, and what the hardware makes,
+ * or takes over from a bf16 operand, is none such. On NVIDIA it is, so there the hardware rounds.
  */
 template <> struct rounded<bf16> {
 	DEV_MEMBER static bf16
 	from(float x)
 	{
+#ifdef __CUDACC__
+		return to_bf16(x);
+#else
 		uint32_t b = BITS(x);
 
 		return bf16{(uint16_t)((b + 0x7fff + (b >> 16 & 1)) >> 16)};
+#endif
 	}
 };
 

@@ -164,6 +164,15 @@ to_float(fp16 x)
 	return y;
 }
 
+DEV bf16
+to_bf16(float x)
+{
+	bf16 y;
+
+	__asm__("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+	return y;
+}
+
 DEV fp16
 to_fp16(float x)
 {

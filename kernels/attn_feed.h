@@ -1,0 +1,343 @@
+/*
+ * attn_feed.h: the copying half of fused attention on Hopper: which tiles a workgroup takes, where they lie in shared memory, the
+ * barriers between copying and multiplying warpgroups, and the warpgroup that copies. Used by attn_sm90.h.
+ */
+#ifndef AITERD_KERNELS_ATTN_FEED_H
+#define AITERD_KERNELS_ATTN_FEED_H
+
+#include "attn.h"
+#include "attn_rows.h"
+#include "attn_wgmma.h"
+#include "device.h"
+
+/* Numbers of an instance: attn.h. Every consumer warpgroup has 64 rows. */
+template <class T_, int DQ_, int DV_, int GROUPS_, int KEYS_, int STAGES_, int Q_TILES_, int TURNS_> struct attn_shape {
+	typedef T_ T;
+	enum {
+		DQ = DQ_,
+		DV = DV_,
+		GROUPS = GROUPS_,
+		ROWS = 64 * GROUPS,
+		KEYS = KEYS_,
+		STAGES = STAGES_,
+		Q_TILES = Q_TILES_,
+		TURNS = TURNS_,
+		SIZE = 2,
+		Q_BLOCKS = (DQ + 63) / 64,
+		V_BLOCKS = (DV + 63) / 64,
+		Q_BYTES = Q_BLOCKS * ROWS * 128,
+		K_BYTES = Q_BLOCKS * KEYS * 128,
+		V_BYTES = V_BLOCKS * KEYS * 128,
+		K_AT = Q_TILES * Q_BYTES,
+		V_AT = K_AT + STAGES * K_BYTES,
+		PHASES_AT = V_AT + STAGES * V_BYTES,
+		WORKS_AT = PHASES_AT + 256,
+		/* All 65536 of a multiprocessor, in units of 8 a thread. */
+		FEED_REGISTERS = GROUPS == 3 ? 32 : GROUPS == 2 ? 40 : 152,
+		REGISTERS = GROUPS == 3 ? 160 : GROUPS == 2 ? 232 : 240,
+	};
+};
+
+/* The barriers of each buffer, in this order; as many as buffers of the kind. */
+enum { ATTN_Q_FULL, ATTN_Q_EMPTY, ATTN_K_FULL, ATTN_K_EMPTY, ATTN_V_FULL, ATTN_V_EMPTY, ATTN_PHASES };
+#define ATTN_STAGES_MAX 4
+/* Tiles of rows the copying warps may be ahead of the last result not yet stored: 2 tiles of Q, and one. */
+#define ATTN_WORKS 4
+
+/* Where one is in a ring of buffers. */
+template <int n> struct attn_ring {
+	int slot = 0;
+	uint32_t parity = 0;
+
+	DEV_MEMBER void
+	step()
+	{
+		if (++slot == n) {
+			slot = 0;
+			parity ^= 1;
+		}
+	}
+};
+
+extern SHARED char attn_shared[];
+
+template <class C> struct attn_place {
+	uint32_t shared; /* address of attn_shared */
+
+	DEV_MEMBER uint32_t
+	q(int slot) const
+	{
+		return shared + (uint32_t)slot * C::Q_BYTES;
+	}
+
+	DEV_MEMBER uint32_t
+	k(int slot) const
+	{
+		return shared + C::K_AT + (uint32_t)slot * C::K_BYTES;
+	}
+
+	DEV_MEMBER uint32_t
+	v(int slot) const
+	{
+		return shared + C::V_AT + (uint32_t)slot * C::V_BYTES;
+	}
+
+	DEV_MEMBER uint32_t
+	phase(int which, int slot) const
+	{
+		return shared + C::PHASES_AT + (uint32_t)(which * ATTN_STAGES_MAX + slot) * 8;
+	}
+
+	/* What the copying warps tell the others about a tile of rows; rows is 0 when there is none left. */
+	DEV_MEMBER attn_work &
+	work(int slot) const
+	{
+		return *(attn_work *)(attn_shared + C::WORKS_AT + slot * (int)sizeof(attn_work));
+	}
+
+	DEV_MEMBER void
+	init() const
+	{
+		static_assert(C::STAGES <= ATTN_STAGES_MAX && C::Q_TILES < ATTN_WORKS, "room for barriers");
+		if (thread_id() == 0) {
+			for (int which = 0; which < ATTN_PHASES; which++)
+				for (int slot = 0; slot < ATTN_STAGES_MAX; slot++)
+					phase_init(phase(which, slot), which % 2 ? 4 * C::GROUPS : 4);
+			phase_init_done();
+		}
+	}
+
+	/* Until the ring's buffer is full. */
+	template <int n>
+	DEV_MEMBER void
+	wait(int which, const attn_ring<n> &r) const
+	{
+		phase_wait(phase(which, r.slot), r.parity);
+	}
+
+	/* This warp is done with the ring's buffer. */
+	template <int n>
+	DEV_MEMBER void
+	free(int which, attn_ring<n> &r) const
+	{
+		if (thread_id() % WAVE == 0)
+			phase_arrive(phase(which, r.slot));
+		r.step();
+	}
+};
+
+/* The tiles of rows that this workgroup takes, in an order that all its warps know. */
+template <class C> struct attn_tiles {
+	int turn = 0;
+
+	/*
+	 * Tiles are numbered such that those of a.chunk heads (and splits) come one after the other, longest first: their keys and values
+	 * stay in the cache. The first of a row of workgroups is the last of the next one, so that all get as much to do.
+	 */
+	DEV_MEMBER bool
+	next(attn_args_in &a, attn_work &w)
+	{
+		int groups = (int)gridDim.x, units = a.batch * a.heads_k * a.groups * a.splits;
+
+		for (;; turn++) {
+			int t = turn * groups + (turn & 1 ? groups - 1 - group_x() : group_x());
+			uint32_t each = (uint32_t)(a.chunk * a.tiles), chunk = (uint32_t)t / each, in, z, unit, split, n;
+
+			if (turn * groups >= units * a.tiles)
+				return false;
+			if (t >= units * a.tiles)
+				continue;
+			n = (uint32_t)units - chunk * (uint32_t)a.chunk;
+			n = n < (uint32_t)a.chunk ? n : (uint32_t)a.chunk;
+			in = (uint32_t)t - chunk * each;
+			z = in / n;
+			unit = chunk * (uint32_t)a.chunk + in - z * n;
+			split = unit % (uint32_t)a.splits;
+			unit /= (uint32_t)a.splits;
+			if (attn_work_at<typename C::T>(a, (int)(unit / (uint32_t)a.groups),
+							(int)(split * (uint32_t)a.groups + unit % (uint32_t)a.groups),
+							(int)z, C::ROWS, C::KEYS, w)) {
+				turn++;
+				return true;
+			}
+		}
+	}
+};
+
+/* Tells the consumers that copies are there once they are. The last LAG batches of copies may still be on their way. */
+struct attn_sender {
+	enum { LAG = 3 };
+	uint32_t phases[LAG] = {};
+
+	DEV_MEMBER static void
+	tell(uint32_t phase)
+	{
+		if (phase == 0)
+			return;
+		fence_for_matrix();
+		__syncwarp();
+		if (thread_id() % WAVE == 0)
+			phase_arrive(phase);
+	}
+
+	/* What this thread has copied since the last call belongs to `phase`. */
+	DEV_MEMBER void
+	sent(uint32_t phase)
+	{
+		copy_commit();
+		copy_wait<LAG>();
+		tell(phases[LAG - 1]);
+#pragma unroll
+		for (int i = LAG - 1; i > 0; i--)
+			phases[i] = phases[i - 1];
+		phases[0] = phase;
+	}
+
+	/* All of it. */
+	DEV_MEMBER void
+	flush()
+	{
+		copy_wait<0>();
+#pragma unroll
+		for (int i = LAG - 1; i >= 0; i--) {
+			tell(phases[i]);
+			phases[i] = 0;
+		}
+	}
+
+	/* Until a buffer is empty. Whoever uses it may wait for what is on its way. */
+	DEV_MEMBER void
+	want(uint32_t phase, uint32_t parity)
+	{
+		if (__all_sync(WAVE_ALL, phase_is_over(phase, parity)))
+			return;
+		flush();
+		phase_wait(phase, parity);
+	}
+};
+
+/* Where a thread copies from in tiles of K or V of up to D columns: 16 bytes of every 16th row, of each block of columns. */
+template <class C, int D> struct attn_source {
+	const char *from;
+	uint32_t to; /* within a tile */
+	int row, column;
+
+	DEV_MEMBER void
+	init(const char *first, int64_t stride)
+	{
+		int t = thread_id();
+
+		row = t / 8;
+		column = t % 8 * 8;
+		from = first + row * stride + t % 8 * 16;
+		to = (uint32_t)(row * 128 + (t % 8 ^ row % 8) * 16);
+	}
+
+	/* The next tile, of which `rows` are there, dim columns each; `step`: bytes of 16 rows. What is not there becomes 0. */
+	DEV_MEMBER void
+	copy(uint32_t tile, int rows, int dim, int64_t step)
+	{
+		tile += to;
+		if (rows >= C::KEYS && dim == D) {
+#pragma unroll
+			for (int i = 0; i < C::KEYS / 16; i++) {
+#pragma unroll
+				for (int b = 0; b < (D + 63) / 64; b++)
+					if (b < D / 64 || column < D % 64)
+						copy_16(tile + (uint32_t)(b * C::KEYS * 128 + i * 2048), from + b * 128);
+				from += step;
+			}
+		} else {
+#pragma unroll 1
+			for (int i = 0; i < C::KEYS / 16; i++) {
+#pragma unroll
+				for (int b = 0; b < (D + 63) / 64; b++)
+					copy_16(tile + (uint32_t)(b * C::KEYS * 128 + i * 2048), from + b * 128,
+						row + i * 16 < rows && b * 64 + column < dim ? 16 : 0);
+				from += step;
+			}
+		}
+	}
+};
+
+/* A tile of Q: rows past the last and columns past the end are zeros. */
+template <class C>
+DEV void
+attn_feed_q(attn_args_in &a, const attn_work &w, uint32_t to)
+{
+	int t = thread_id(), row = t / 8, column = t % 8 * 8;
+
+	to += (uint32_t)(row * 128 + (t % 8 ^ row % 8) * 16);
+	row += w.first_row;
+#pragma unroll 2
+	for (int i = 0; i < C::ROWS / 16; i++, row += 16, to += 2048) {
+		int r = row < w.rows ? row : w.rows - 1, token = token_of(a, r), head = r - token * a.pack;
+		const char *from = w.q + (token * a.q_stride.seq + head * a.q_stride.head) * C::SIZE;
+
+#pragma unroll
+		for (int b = 0; b < C::Q_BLOCKS; b++) {
+			bool there = row < w.rows && b * 64 + column < a.dim;
+
+			copy_16(to + (uint32_t)(b * C::ROWS * 128), there ? from + (b * 64 + column) * C::SIZE : from,
+				there ? 16 : 0);
+		}
+	}
+}
+
+/* The copying warpgroup. */
+template <class C>
+DEV void
+attn_feed(attn_args_in &a, uint32_t shared)
+{
+	attn_tiles<C> tiles;
+	attn_place<C> place = {shared};
+	attn_ring<C::Q_TILES> q;
+	attn_ring<C::STAGES> k, v;
+	attn_ring<ATTN_WORKS> works;
+	attn_sender out;
+	attn_work w;
+
+	for (;;) {
+		int64_t k_stride = a.k_stride.seq * C::SIZE, v_stride = a.v_stride.seq * C::SIZE;
+		attn_source<C, C::DQ> from_k;
+		attn_source<C, C::DV> from_v;
+		int left_k, left_v;
+		bool more;
+
+		more = tiles.next(a, w);
+		out.want(place.phase(ATTN_Q_EMPTY, q.slot), q.parity ^ 1);
+		if (more)
+			attn_feed_q<C>(a, w, place.q(q.slot));
+		else
+			w.rows = 0;
+		if (thread_id() == 0)
+			place.work(works.slot) = w;
+		out.sent(place.phase(ATTN_Q_FULL, q.slot));
+		if (!more)
+			break;
+		q.step();
+		works.step();
+		left_k = left_v = w.key_end - w.key;
+		from_k.init(w.k + w.key * k_stride, k_stride);
+		from_v.init(w.v + w.key * v_stride, v_stride);
+		while (left_v > 0) {
+			if (left_k > 0) {
+				out.want(place.phase(ATTN_K_EMPTY, k.slot), k.parity ^ 1);
+				from_k.copy(place.k(k.slot), left_k, a.dim, k_stride * 16);
+				out.sent(place.phase(ATTN_K_FULL, k.slot));
+				k.step();
+			}
+			if (left_k < left_v) {
+				out.want(place.phase(ATTN_V_EMPTY, v.slot), v.parity ^ 1);
+				from_v.copy(place.v(v.slot), left_v, a.dim_v, v_stride * 16);
+				out.sent(place.phase(ATTN_V_FULL, v.slot));
+				v.step();
+				left_v -= C::KEYS;
+			}
+			left_k -= C::KEYS;
+		}
+	}
+	out.flush();
+}
+
+#endif

@@ -1,0 +1,398 @@
+/*
+ * attn_sm90.h: fused attention forward on Hopper for 16-bit types, as one template; attn_<dtype>.hip make its instances. A
+ * workgroup stays on its multiprocessor and takes tiles of rows until there are none left. One warpgroup copies (attn_feed.h);
+ * the others own 64 rows each and multiply. README.md explains the schedule.
+ *
+ * A row of scores lies in a quad of lanes: lane l has columns 8j + 2 * (l % 4) and the next one, of rows l / 4 and l / 4 + 8 of its
+ * warp's 16. What the softmax leaves there is, packed, already the first operand of the next product.
+ */
+#ifndef AITERD_KERNELS_ATTN_SM90_H
+#define AITERD_KERNELS_ATTN_SM90_H
+
+#include "attn_feed.h"
+#include "attn_repair.h"
+
+#define ATTN_NO_MAXIMUM -3.0e38f /* finite, so that a masked score, -Inf, less this is still -Inf */
+#define ATTN_SLACK 8.0f
+
+/* A warpgroup of consumers. Index 0 of pairs is row l / 4, 1 row l / 4 + 8. */
+template <class C> struct attn_group {
+	typedef typename C::T T;
+	float o[C::DV / 2], s[C::KEYS / 2];
+	uint32_t p[C::KEYS / 4];
+	float maximum[2], sum[2]; /* of scores times scale; of a lane's columns */
+	int all_begin, all_end;	  /* keys that all rows of the warpgroup see */
+
+	DEV_MEMBER static int
+	index() /* of the warpgroup among the consumers */
+	{
+		return thread_id() / 128 - 1;
+	}
+
+	/* The lane's row: of the sequence, perhaps past its end. */
+	DEV_MEMBER static int
+	row(const attn_work &w, int i)
+	{
+		return w.first_row + index() * 64 + thread_id() % 128 / 32 * 16 + thread_id() % 32 / 4 + i * 8;
+	}
+
+	DEV_MEMBER void
+	init(attn_args_in &a, const attn_work &w)
+	{
+		int first = w.first_row + index() * 64, last = first + 63, count;
+
+		first = first < w.rows ? first : w.rows - 1;
+		last = last < w.rows ? last : w.rows - 1;
+		visible(a, w, token_of(a, last), &all_begin, &count);
+		visible(a, w, token_of(a, first), &all_end, &count);
+		all_end += count;
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			maximum[i] = ATTN_NO_MAXIMUM;
+			sum[i] = 0;
+		}
+#pragma unroll
+		for (int i = 0; i < C::DV / 2; i++)
+			o[i] = 0;
+	}
+
+	/* The keys that the lane's row i sees. */
+	DEV_MEMBER static void
+	sees(attn_args_in &a, const attn_work &w, int i, int *begin, int *count)
+	{
+		int r = row(w, i);
+
+		visible(a, w, token_of(a, r < w.rows ? r : w.rows - 1), begin, count);
+	}
+
+	/* S = Q K^T, begun. */
+	DEV_MEMBER void
+	scores(uint32_t q, uint32_t k)
+	{
+		uint64_t a = wgmma_along(q), b = wgmma_along(k);
+
+		wgmma_fence(s);
+		wgmma_begin();
+#pragma unroll
+		for (int i = 0; i < C::DQ / 16; i++)
+			wgmma<T, C::KEYS>::scores(s, a + i / 4 * (C::ROWS * 8) + i % 4 * 2,
+						  b + i / 4 * (C::KEYS * 8) + i % 4 * 2, i > 0);
+		wgmma_commit();
+	}
+
+	/* O += P V, begun. */
+	DEV_MEMBER void
+	values(uint32_t v)
+	{
+		uint64_t b = wgmma_across(v, C::KEYS * 128);
+
+		wgmma_fence(o);
+		wgmma_begin();
+#pragma unroll
+		for (int i = 0; i < C::KEYS / 16; i++)
+			wgmma<T, C::DV>::values(o, p + 4 * i, b + i * 128);
+		wgmma_commit();
+	}
+
+	/* Scores of keys from `key` on that a row does not see become -Inf. */
+	DEV_MEMBER void
+	mask(attn_args_in &a, const attn_work &w, int key)
+	{
+		int column = key + thread_id() % 4 * 2, begin[2], count[2];
+
+		sees(a, w, 0, &begin[0], &count[0]);
+		sees(a, w, 1, &begin[1], &count[1]);
+
+#pragma unroll
+		for (int j = 0; j < C::KEYS / 8; j++)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				if ((uint32_t)(column + j * 8 + i % 2 - begin[i / 2]) >= (uint32_t)count[i / 2])
+					s[4 * j + i] = -INF;
+	}
+
+	/*
+	 * Scores to probabilities, in place. The maximum only moves when a score exceeds it by more than 2^8 (so probabilities may be up
+	 * to 256), and lanes of a row agree on one only then. Returns whether it moved; then alpha is what the output so far must be
+	 * multiplied by.
+	 */
+	DEV_MEMBER bool
+	softmax(attn_args_in &a, const attn_work &w, int key, float (&alpha)[2])
+	{
+		float top[2] = {-INF, -INF}, scale = a.scale;
+		bool moved;
+
+		if (a.flags & ATTN_NEGATE) {
+#pragma unroll
+			for (int i = 0; i < C::KEYS / 2; i++)
+				s[i] = -s[i];
+		}
+		if (key < all_begin || key + C::KEYS > all_end)
+			mask(a, w, key);
+#pragma unroll
+		for (int j = 0; j < C::KEYS / 8; j++)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				top[i / 2] = fmaxf(top[i / 2], s[4 * j + i]);
+		moved = __any_sync(WAVE_ALL, fmaf(top[0], scale, -maximum[0]) > ATTN_SLACK ||
+						     fmaf(top[1], scale, -maximum[1]) > ATTN_SLACK);
+		if (moved) {
+#pragma unroll
+			for (int i = 0; i < 2; i++) {
+				float x = top[i];
+
+				x = fmaxf(x, lane_xor(x, 1));
+				x = fmaxf(x, lane_xor(x, 2));
+				x = fmaxf(x * scale, maximum[i]);
+				alpha[i] = exp2_fast(maximum[i] - x);
+				maximum[i] = x;
+				sum[i] *= alpha[i];
+			}
+		}
+#pragma unroll
+		for (int j = 0; j < C::KEYS / 8; j++)
+#pragma unroll
+			for (int i = 0; i < 4; i++) {
+				float x = exp2_fast(fmaf(s[4 * j + i], scale, -maximum[i / 2]));
+
+				s[4 * j + i] = x;
+				sum[i / 2] += x;
+			}
+		return moved;
+	}
+
+	DEV_MEMBER void
+	rescale(const float (&alpha)[2])
+	{
+#pragma unroll
+		for (int i = 0; i < C::DV / 2; i++)
+			o[i] *= alpha[i / 2 % 2];
+	}
+
+	DEV_MEMBER void
+	pack()
+	{
+#pragma unroll
+		for (int i = 0; i < C::KEYS / 4; i++)
+			p[i] = halves<T>::of(s[2 * i], s[2 * i + 1]);
+	}
+
+	/* A quad's 32 columns: every lane has two neighbours of each 8, and gets 8 neighbours. */
+	DEV_MEMBER static void
+	gather(uint32_t (&x)[4])
+	{
+#pragma unroll
+		for (int mask = 1; mask <= 2; mask++)
+#pragma unroll
+			for (int i = 0; i < 2; i++) {
+				int lo = mask == 1 ? 2 * i : i, hi = lo + mask;
+				bool upper = thread_id() & mask;
+				uint32_t y = __shfl_xor_sync(WAVE_ALL, upper ? x[lo] : x[hi], mask);
+
+				x[lo] = upper ? y : x[lo];
+				x[hi] = upper ? x[hi] : y;
+			}
+	}
+
+	/* Row i of the lane's two to its place; all lanes take part. */
+	template <int i>
+	DEV_MEMBER void
+	store(attn_args_in &a, char *place, float factor, bool there)
+	{
+		int lane = thread_id() % 4;
+
+		if (a.partial) {
+			if (!there)
+				return;
+#pragma unroll
+			for (int j = 0; j < C::DV / 8; j++)
+				if (j * 8 < a.dim_v)
+					*(float2 *)(place + (j * 8 + lane * 2) * 4) =
+						make_float2(o[4 * j + 2 * i], o[4 * j + 2 * i + 1]);
+			return;
+		}
+#pragma unroll
+		for (int j = 0; j < C::DV / 32; j++) {
+			uint32_t x[4];
+
+#pragma unroll
+			for (int n = 0; n < 4; n++) {
+				int at = 16 * j + 4 * n + 2 * i;
+
+				x[n] = halves<T>::of(o[at] * factor, o[at + 1] * factor);
+			}
+			gather(x);
+			if (there && j * 32 + lane * 8 < a.dim_v)
+				*(uint4 *)(place + (j * 32 + lane * 8) * 2) = make_uint4(x[0], x[1], x[2], x[3]);
+		}
+	}
+
+	/* The results of the lane's row i to memory: of the row, or of its split. */
+	template <int i>
+	DEV_MEMBER void
+	finish(attn_args_in &a, const attn_work &w)
+	{
+		int r = row(w, i), token, head, begin, count;
+		bool there = r < w.rows, empty;
+		float factor = 1, odd = 0;
+		int64_t number;
+		uint32_t repair;
+		char *place;
+
+		r = there ? r : w.rows - 1;
+		token = token_of(a, r);
+		head = r - token * a.pack;
+		number = w.row + token + head * a.lse_head;
+		sees(a, w, i, &begin, &count);
+		sum[i] += lane_xor(sum[i], 1);
+		sum[i] += lane_xor(sum[i], 2);
+		empty = bits_zero(BITS(sum[i]));
+		if (a.partial) {
+			float *m = a.partial + (int64_t)a.splits * a.rows * a.dim_v + w.split * a.rows + number;
+			bool any = begin < w.key_end && begin + count > w.key && count > 0;
+
+			if (there && thread_id() % 4 == 0) {
+				m[0] = any ? maximum[i] : -INF;
+				m[(int64_t)a.splits * a.rows] = sum[i];
+			}
+			place = (char *)(a.partial + ((int64_t)w.split * a.rows + number) * a.dim_v);
+		} else {
+			/* No probability at all: no key seen, or seen with scores of -Inf only. */
+			factor = empty ? (count > 0 ? FROM_BITS(BITS_NAN) : 0) : 1 / sum[i];
+			if (a.lse && there && thread_id() % 4 == 0)
+				a.lse[number] = empty ? (count > 0 ? FROM_BITS(BITS_NAN) : -INF)
+						      : (maximum[i] + log2_fast(sum[i])) * 0.69314718056f;
+			place = w.out + (token * a.out_stride.seq + head * a.out_stride.head) * C::SIZE;
+		}
+#pragma unroll
+		for (int j = 0; j < C::DV / 4; j++) /* NaN if any is not finite */
+			odd = fmaf(o[j / 2 * 4 + 2 * i + j % 2], 0, odd);
+		store<i>(a, place, factor, there);
+		repair = __ballot_sync(WAVE_ALL, !bits_finite(BITS(odd)) && there && bits_finite(BITS(sum[i])));
+		/* One lane in four stands for its row. */
+		if (repair)
+			mend<i>(a, w, factor, (repair | repair >> 1 | repair >> 2 | repair >> 3) & 0x11111111u);
+	}
+
+	/* Rows whose result is not finite though their sum is: perhaps only because of keys they do not see. */
+	template <int i>
+	DEV_MEMBER void
+	mend(attn_args_in &a, const attn_work &w, float factor, uint32_t rows)
+	{
+		for (; rows; rows &= rows - 1) {
+			int lane = __ffs((int)rows) - 1, r = __shfl_sync(WAVE_ALL, row(w, i), lane);
+			int token = token_of(a, r), head = r - token * a.pack, first, seen;
+			attn_repair_row fix;
+
+			visible(a, w, token, &first, &seen);
+			fix.q = w.q + (token * a.q_stride.seq + head * a.q_stride.head) * C::SIZE;
+			fix.out = a.partial ? (char *)(a.partial + ((int64_t)w.split * a.rows + w.row + token +
+								    head * a.lse_head) * a.dim_v)
+					    : w.out + (token * a.out_stride.seq + head * a.out_stride.head) * C::SIZE;
+			fix.key = first > w.key ? first : w.key;
+			fix.key_end = first + seen < w.key_end ? first + seen : w.key_end;
+			fix.maximum = lane_get(maximum[i], lane);
+			fix.factor = lane_get(factor, lane);
+			__syncwarp();
+			attn_repair<T>(a, w, fix);
+		}
+	}
+};
+
+/* The consumers' walk over the keys of their tiles. */
+template <class C>
+DEV void
+attn_consume(attn_args_in &a, uint32_t shared)
+{
+	attn_place<C> place = {shared};
+	attn_ring<C::Q_TILES> q;
+	attn_ring<C::STAGES> k, v;
+	attn_ring<ATTN_WORKS> works;
+	attn_group<C> g;
+	int turn = 1 + g.index(), next = 1 + (g.index() + 1) % C::GROUPS;
+
+	if (C::TURNS && g.index() == C::GROUPS - 1)
+		turn_tell(next, 256);
+	for (;;) {
+		const attn_work &w = place.work(works.slot);
+		uint32_t q_at = place.q(q.slot) + (uint32_t)g.index() * 64 * 128;
+		float alpha[2];
+		int key, last;
+
+		place.wait(ATTN_Q_FULL, q);
+		if (w.rows == 0)
+			break;
+		key = w.key;
+		last = w.key_end;
+		g.init(a, w);
+		if (key < last) {
+			place.wait(ATTN_K_FULL, k);
+			g.scores(q_at, place.k(k.slot));
+			wgmma_wait<0>();
+			wgmma_fence(g.s);
+			place.free(ATTN_K_EMPTY, k);
+			g.softmax(a, w, key, alpha);
+			g.pack();
+			for (key += C::KEYS; key < last; key += C::KEYS) {
+				bool moved;
+
+				place.wait(ATTN_K_FULL, k);
+				if (C::TURNS)
+					turn_wait(turn, 256);
+				g.scores(q_at, place.k(k.slot));
+				place.wait(ATTN_V_FULL, v);
+				g.values(place.v(v.slot));
+				if (C::TURNS)
+					turn_tell(next, 256);
+				wgmma_wait<1>();
+				wgmma_fence(g.s);
+				place.free(ATTN_K_EMPTY, k);
+				moved = g.softmax(a, w, key, alpha);
+				wgmma_wait<0>();
+				wgmma_fence(g.o);
+				place.free(ATTN_V_EMPTY, v);
+				if (moved)
+					g.rescale(alpha);
+				g.pack();
+			}
+			place.free(ATTN_Q_EMPTY, q);
+			place.wait(ATTN_V_FULL, v);
+			g.values(place.v(v.slot));
+			wgmma_wait<0>();
+			wgmma_fence(g.o);
+			place.free(ATTN_V_EMPTY, v);
+		} else {
+			place.free(ATTN_Q_EMPTY, q);
+		}
+		g.template finish<0>(a, w);
+		g.template finish<1>(a, w);
+		works.step();
+	}
+}
+
+template <class C>
+DEV void
+attn_sm90(attn_args_in &a)
+{
+	uint32_t shared = shared_at(attn_shared);
+
+	attn_place<C>{shared}.init();
+	__syncthreads();
+	if (thread_id() < 128) {
+		if (C::GROUPS > 1)
+			registers_less<C::FEED_REGISTERS>();
+		attn_feed<C>(a, shared);
+	} else {
+		if (C::GROUPS > 1)
+			registers_more<C::REGISTERS>();
+		attn_consume<C>(a, shared);
+	}
+}
+
+#define ATTN_SM90_KERNEL(name, T, dq, dv, groups, keys, stages, q_tiles, turns)                                        \
+	KERNEL BOUNDS((groups + 1) * 128, 1) void name(ARGUMENT attn_args a)                                           \
+	{                                                                                                              \
+		attn_sm90<attn_shape<T, dq, dv, groups, keys, stages, q_tiles, turns>>(a);                             \
+	}
+
+#endif
