@@ -7,6 +7,12 @@
  *   that may lie anywhere, of 1 element or more.
  * rmsnorm_<dtype>_long: 1024 threads make a row of any length, element by element, and read it twice.
  * block RMSNORM_BLOCK(threads), grid x = groups, any number; workgroups take rows in turn, block / threads at a time.
+ *
+ * The unfused baseline, in order of launch; block RMSNORM_NAIVE_THREADS, grid x = groups of each, any number:
+ *   rmsnorm_squares_<dtype>  squares of all elements, to memory
+ *   rmsnorm_mean             each row's factor, 1 / sqrt(mean + eps), from them: a workgroup makes a row at a time
+ *   rmsnorm_scale_<dtype>    elements times factor and weight
+ * Workspace: float squares[rows][n], float factors[rows]. In fp32 throughout: squares that overflow make a row 0.
  */
 #ifndef AITERD_KERNELS_RMSNORM_H
 #define AITERD_KERNELS_RMSNORM_H
@@ -40,6 +46,7 @@
 	X(1024, 2)
 #define RMSNORM_BLOCK(threads) ((threads) < 256 ? 256 : (threads))
 #define RMSNORM_LONG_THREADS 1024
+#define RMSNORM_NAIVE_THREADS 256
 
 struct rmsnorm_args {
 	const void *x, *weight;
@@ -48,6 +55,16 @@ struct rmsnorm_args {
 	double eps;
 	int32_t groups; /* grid x */
 	int32_t reserved;
+};
+
+struct rmsnorm_naive_args {
+	const void *x, *weight;
+	void *out;
+	float *squares, *factors;
+	int64_t rows, n;
+	double eps;
+	int32_t groups;	  /* grid x */
+	int32_t together; /* x, weight and out lie, and a row is long, multiples of 16 bytes: elements go by so many */
 };
 
 #endif

@@ -171,6 +171,74 @@ rmsnorm_long(const rmsnorm_args &a)
 		wide_row<T, RMSNORM_LONG_THREADS>(a, (const T *)a.x + row * a.n, (T *)a.out + row * a.n);
 }
 
+/* Element i's place in its row. */
+DEV int64_t
+row_of(const rmsnorm_naive_args &a, int64_t i)
+{
+	return (uint64_t)i >> 32 ? i / a.n : (uint32_t)i / (uint32_t)a.n;
+}
+
+template <class T, int BYTES>
+DEV void
+squares_pieces(const rmsnorm_naive_args &a)
+{
+	constexpr int count = piece<T, BYTES>::COUNT;
+	int64_t total = a.rows * a.n, step = (int64_t)a.groups * RMSNORM_NAIVE_THREADS * count;
+
+	for (int64_t i = ((int64_t)group_x() * RMSNORM_NAIVE_THREADS + thread_id()) * count; i < total; i += step) {
+		piece<T, BYTES> x;
+		float y[count];
+
+		x.load((const T *)a.x + i);
+#pragma unroll
+		for (int e = 0; e < count; e++)
+			y[e] = x.get(e) * x.get(e);
+		if constexpr (count == 1) {
+			a.squares[i] = y[0];
+		} else {
+#pragma unroll
+			for (int e = 0; e < count; e += 4) {
+				const float four[4] = {y[e], y[e + 1], y[e + 2], y[e + 3]};
+
+				store_together(a.squares + i + e, four);
+			}
+		}
+	}
+}
+
+template <class T, int BYTES>
+DEV void
+scale_pieces(const rmsnorm_naive_args &a)
+{
+	constexpr int count = piece<T, BYTES>::COUNT;
+	int64_t total = a.rows * a.n, step = (int64_t)a.groups * RMSNORM_NAIVE_THREADS * count;
+
+	for (int64_t i = ((int64_t)group_x() * RMSNORM_NAIVE_THREADS + thread_id()) * count; i < total; i += step) {
+		int64_t row = row_of(a, i);
+		piece<T, BYTES> x, weight;
+
+		x.load((const T *)a.x + i);
+		weight.load((const T *)a.weight + (i - row * a.n));
+		scale(x, weight, a.factors[row]);
+		x.store((T *)a.out + i);
+	}
+}
+
+DEV void
+mean(const rmsnorm_naive_args &a)
+{
+	for (int64_t row = (uint32_t)group_x(); row < a.rows; row += a.groups) {
+		const float *from = a.squares + row * a.n;
+		float sum = 0;
+
+		for (int64_t i = thread_id(); i < a.n; i += RMSNORM_NAIVE_THREADS)
+			sum += from[i];
+		sum = row_sum<RMSNORM_NAIVE_THREADS>(sum);
+		if (thread_id() == 0)
+			a.factors[row] = rsqrt_fast(sum / (float)a.n + (float)a.eps);
+	}
+}
+
 /* How many waves each SIMD, or workgroups each multiprocessor, must be able to hold for memory to be kept busy. */
 #ifndef __CUDACC__
 #define RESIDENT(threads, vectors) (vectors <= 2 ? 8 : vectors == 4 && threads < 1024 ? 5 : 4)
@@ -189,6 +257,22 @@ rmsnorm_long(const rmsnorm_args &a)
 	KERNEL BOUNDS(RMSNORM_LONG_THREADS, RESIDENT_LONG) void name(ARGUMENT rmsnorm_args a)                          \
 	{                                                                                                              \
 		rmsnorm_long<T>(a);                                                                                    \
+	}
+
+#define RMSNORM_NAIVE(name, T)                                                                                         \
+	KERNEL BOUNDS(RMSNORM_NAIVE_THREADS, 4) void rmsnorm_squares_##name(ARGUMENT rmsnorm_naive_args a)             \
+	{                                                                                                              \
+		if (a.together)                                                                                        \
+			squares_pieces<T, 16>(a);                                                                      \
+		else                                                                                                   \
+			squares_pieces<T, (int)sizeof(T)>(a);                                                          \
+	}                                                                                                              \
+	KERNEL BOUNDS(RMSNORM_NAIVE_THREADS, 4) void rmsnorm_scale_##name(ARGUMENT rmsnorm_naive_args a)               \
+	{                                                                                                              \
+		if (a.together)                                                                                        \
+			scale_pieces<T, 16>(a);                                                                        \
+		else                                                                                                   \
+			scale_pieces<T, (int)sizeof(T)>(a);                                                            \
 	}
 
 #ifndef __CUDACC__
@@ -219,3 +303,11 @@ RMSNORM_INSTANCES_SM90_ANY(X)
 RMSNORM_LONG(rmsnorm_fp16_long, fp16)
 RMSNORM_LONG(rmsnorm_bf16_long, bf16)
 RMSNORM_LONG(rmsnorm_fp32_long, float)
+RMSNORM_NAIVE(fp16, fp16)
+RMSNORM_NAIVE(bf16, bf16)
+RMSNORM_NAIVE(fp32, float)
+KERNEL BOUNDS(RMSNORM_NAIVE_THREADS, 4) void
+rmsnorm_mean(ARGUMENT rmsnorm_naive_args a)
+{
+	mean(a);
+}

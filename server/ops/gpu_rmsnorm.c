@@ -1,5 +1,5 @@
 /*
- * gpu_rmsnorm.c: plans RMSNorm on a GPU: how many threads make a row. The kernels' side of the contract is kernels/rmsnorm.h.
+ * gpu_rmsnorm.c: plans RMSNorm on a GPU: how many threads make a row; and the unfused baseline. The kernels' side of the contract is kernels/rmsnorm.h.
  */
 #include "ops/gpu_rmsnorm.h"
 
@@ -10,6 +10,7 @@
 
 #define THREADS_A_UNIT 2048 /* resident; more workgroups than fit only take turns */
 #define TURNS 4
+#define NAIVE_GROUPS_MAX (1 << 20)
 
 struct instance {
 	int threads, vectors;
@@ -33,6 +34,12 @@ static const char *
 dtype_word(enum dtype dt)
 {
 	return dt == DT_FP16 ? "fp16" : dt == DT_BF16 ? "bf16" : dt == DT_FP32 ? "fp32" : NULL;
+}
+
+static int
+no_kernel(const struct rmsnorm_problem *p, struct err *e)
+{
+	return err_set(e, ERR_UNAVAILABLE_IMPL, "there is no GPU rmsnorm kernel for %s", dtype_info(p->dtype)->name);
 }
 
 /* Can all pieces of 16 bytes lie at multiples of 16? */
@@ -67,8 +74,7 @@ gpu_rmsnorm_plan(const struct rmsnorm_problem *p, const struct launch_device *d,
 
 	memset(plan, 0, sizeof *plan);
 	if (!word)
-		return err_set(e, ERR_UNAVAILABLE_IMPL, "there is no GPU rmsnorm kernel for %s",
-			       dtype_info(p->dtype)->name);
+		return no_kernel(p, e);
 	if (p->rows == 0)
 		return 0;
 	f = family_of(p, d);
@@ -101,5 +107,55 @@ gpu_rmsnorm_plan(const struct rmsnorm_problem *p, const struct launch_device *d,
 	l->arg_len = sizeof a;
 	memcpy(l->arg, &a, sizeof a);
 	plan->count = 1;
+	return 0;
+}
+
+static void
+naive_add(struct launch_plan *plan, const char *object, const char *step, const char *word, int64_t groups,
+	  struct rmsnorm_naive_args *a)
+{
+	struct launch *l = &plan->launch[plan->count++];
+
+	a->groups = (int32_t)(groups < NAIVE_GROUPS_MAX ? groups : NAIVE_GROUPS_MAX);
+	l->object = object;
+	snprintf(l->symbol, sizeof l->symbol, "rmsnorm_%s%s%s", step, *word ? "_" : "", word);
+	l->grid[0] = (uint32_t)a->groups;
+	l->block[0] = RMSNORM_NAIVE_THREADS;
+	l->grid[1] = l->grid[2] = l->block[1] = l->block[2] = 1;
+	l->arg_len = sizeof *a;
+	memcpy(l->arg, a, sizeof *a);
+}
+
+int
+gpu_rmsnorm_naive_plan(const struct rmsnorm_problem *p, const struct launch_device *d, void *workspace,
+		       struct launch_plan *plan, struct err *e)
+{
+	const char *object = d->family == LAUNCH_SM90 ? "rmsnorm.cubin" : "rmsnorm.co", *word = dtype_word(p->dtype);
+	int64_t pieces = p->rows * p->n;
+	struct rmsnorm_naive_args a;
+	size_t squares;
+
+	memset(plan, 0, sizeof *plan);
+	if (!word)
+		return no_kernel(p, e);
+	if (p->rows == 0)
+		return 0;
+	memset(&a, 0, sizeof a);
+	a.x = p->x;
+	a.weight = p->weight;
+	a.out = p->out;
+	a.rows = p->rows;
+	a.n = p->n;
+	a.eps = p->eps;
+	a.together = aligned(p);
+	if (a.together)
+		pieces /= 16 / dtype_info(p->dtype)->size;
+	squares = ((size_t)p->rows * (size_t)p->n * sizeof(float) + 255) / 256 * 256;
+	plan->workspace = squares + ((size_t)p->rows * sizeof(float) + 255) / 256 * 256;
+	a.squares = workspace;
+	a.factors = workspace ? (float *)((char *)workspace + squares) : NULL;
+	naive_add(plan, object, "squares", word, (pieces + RMSNORM_NAIVE_THREADS - 1) / RMSNORM_NAIVE_THREADS, &a);
+	naive_add(plan, object, "mean", "", p->rows, &a);
+	naive_add(plan, object, "scale", word, (pieces + RMSNORM_NAIVE_THREADS - 1) / RMSNORM_NAIVE_THREADS, &a);
 	return 0;
 }
