@@ -26,6 +26,9 @@ struct run {
 	uint64_t in_bytes, out_bytes;
 	bool counted; /* in_bytes and out_bytes are counted as used (unified devices) */
 	bool late; /* the one timed run is not waited for before the outputs are on their way: run_collect asks its time */
+	bool close;   /* and nothing lies between upload, run and download: their ends and beginnings are one */
+	bool planned; /* `plan` is to be undone */
+	struct device_plan plan;
 	void *owned[OP_TENSORS_MAX];
 	/* The baseline's outputs, on the device and, where that is another place, on the host. */
 	struct op_call base;
