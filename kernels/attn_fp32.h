@@ -12,24 +12,24 @@
 #include "attn.h"
 
 /*
- * X(padded dim of q and k, padded dim of v, waves, parts, keys a tile, workgroups a multiprocessor holds). Of the same dims,
- * fewer waves come later.
+ * X(padded dim of q and k, padded dim of v, waves, parts, keys a tile, whether rows of q stay in registers, blocks of 32 columns of
+ * v taken together, workgroups a multiprocessor holds). Of the same dims, fewer rows come later. Shared memory is 227 KiB for all
+ * workgroups of a multiprocessor, registers 65536.
  */
 #define ATTN_TF32_INSTANCES(X)                                                                                         \
-	X(32, 32, 4, 1, 64, 3)                                                                                         \
-	X(64, 64, 4, 1, 64, 2)                                                                                         \
-	X(96, 96, 4, 1, 32, 2)                                                                                         \
-	X(128, 128, 4, 1, 32, 2)                                                                                       \
-	X(160, 160, 4, 1, 32, 1)                                                                                       \
-	X(192, 192, 4, 1, 32, 1)                                                                                       \
-	X(256, 256, 4, 1, 32, 1)
+	X(32, 32, 4, 1, 64, 1, 1, 3)                                                                                   \
+	X(64, 64, 4, 1, 64, 1, 2, 2)                                                                                   \
+	X(96, 96, 4, 1, 32, 1, 1, 2)                                                                                   \
+	X(128, 128, 4, 1, 32, 1, 2, 2)                                                                                 \
+	X(160, 160, 4, 1, 32, 0, 1, 1)                                                                                 \
+	X(192, 192, 4, 1, 32, 0, 1, 1)                                                                                 \
+	X(256, 256, 4, 1, 32, 0, 1, 1)
 
 /* Bytes from row to row in shared memory: eight neighbouring pieces of 16 bytes must not meet in a bank. */
 #define ATTN_TF32_K_STRIDE(dq) ((dq) * 4 + ((dq) % 32 ? 0 : 64))
 #define ATTN_TF32_V_STRIDE(dv) ((dv) * 4 + 16)
-#define ATTN_TF32_Q_KEPT 128 /* longest row of q kept in registers; longer ones are in shared memory, as rows of K */
-#define ATTN_TF32_SHARED(dq, dv, waves, parts, keys)                                                                   \
+#define ATTN_TF32_SHARED(dq, dv, waves, parts, keys, kept)                                                             \
 	(2 * (keys) * (ATTN_TF32_K_STRIDE(dq) + ATTN_TF32_V_STRIDE(dv)) +                                              \
-	 ((dq) > ATTN_TF32_Q_KEPT ? 16 * (parts) * (waves)*ATTN_TF32_K_STRIDE(dq) : 0))
+	 ((kept) ? 0 : 16 * (parts) * (waves)*ATTN_TF32_K_STRIDE(dq)))
 
 #endif

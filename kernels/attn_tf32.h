@@ -19,7 +19,7 @@
 #define ATTN_SLACK 8.0f
 
 /* Numbers of an instance (attn.h). A wave, a warp here, has PARTS times 16 rows. */
-template <int DQ_, int DV_, int WAVES_, int PARTS_, int KEYS_> struct attn_config {
+template <int DQ_, int DV_, int WAVES_, int PARTS_, int KEYS_, int Q_KEPT_, int TOGETHER_> struct attn_config {
 	enum {
 		DQ = DQ_,
 		DV = DV_,
@@ -32,12 +32,12 @@ template <int DQ_, int DV_, int WAVES_, int PARTS_, int KEYS_> struct attn_confi
 		V_STRIDE = ATTN_TF32_V_STRIDE(DV),
 		K_BYTES = KEYS * K_STRIDE,
 		V_BYTES = KEYS * V_STRIDE,
-		Q_KEPT = DQ <= ATTN_TF32_Q_KEPT, /* in registers */
+		Q_KEPT = Q_KEPT_, /* in registers */
 		Q_BYTES = Q_KEPT ? 0 : ROWS * K_STRIDE,
 		DIMS = DQ / 16,
 		BLOCKS = KEYS / 8,
 		COLUMNS = DV / 32,
-		TOGETHER = COLUMNS % 2 ? 1 : 2, /* of COLUMNS, in one go over a tile */
+		TOGETHER = TOGETHER_, /* of COLUMNS, in one go over a tile */
 	};
 };
 
@@ -118,8 +118,10 @@ template <class C> struct attn_wave {
 		for (int i = 0; i < 2; i++) {
 			if constexpr (C::Q_KEPT) {
 #pragma unroll
-				for (int e = 0; e < 4; e++)
+				for (int e = 0; e < 4; e++) {
 					x[i][e] = q[c][p][i][e];
+					KEEP_FLOAT(x[i][e]); /* or the halves would be kept instead, twice as many */
+				}
 			} else {
 				attn_read(x[i], q_tile + row(p, i) * C::K_STRIDE + c * 64 + thread_id() % 4 * 16);
 			}
@@ -184,6 +186,10 @@ template <class C> struct attn_wave {
 		const char *from = v + thread_id() % 4 * 2 * C::V_STRIDE + first * 128 + thread_id() % WAVE / 4 * 16;
 		float f[C::TOGETHER][C::PARTS][4][4];
 
+		/* As in query(). */
+#pragma unroll
+		for (int i = 0; i < C::PARTS * C::BLOCKS * 4; i++)
+			KEEP_FLOAT(s[i / (C::BLOCKS * 4)][i / 4 % C::BLOCKS][i % 4]);
 #pragma unroll
 		for (int i = 0; i < C::TOGETHER * C::PARTS * 16; i++)
 			f[i / (C::PARTS * 16)][i / 16 % C::PARTS][i / 4 % 4][i % 4] = 0;

@@ -176,7 +176,7 @@ attn_again(attn_args_in &a, const attn_work &w, int in_group)
 		return;
 	}
 	for (int column = thread_id() % WAVE; column < a.dim_v; column += WAVE)
-		((float *)r.out)[column] = a.partial && bits_zero(BITS(sum)) ? 0 : FROM_BITS(BITS_NAN);
+		((float *)r.out)[column] = FROM_BITS(bits_zero(BITS(sum)) && (a.partial || count == 0) ? 0 : BITS_NAN);
 }
 
 template <class C>
@@ -254,10 +254,10 @@ attn_fwd(attn_args_in &a)
 	attn_finish(a, work, w);
 }
 
-#define ATTN_TF32_KERNEL(name, dq, dv, waves, parts, keys, groups)                                                     \
+#define ATTN_TF32_KERNEL(name, dq, dv, waves, parts, keys, kept, together, groups)                                     \
 	KERNEL BOUNDS(waves *WAVE, groups) void name(ARGUMENT attn_args a)                                             \
 	{                                                                                                              \
-		attn_fwd<attn_config<dq, dv, waves, parts, keys>>(a);                                                  \
+		attn_fwd<attn_config<dq, dv, waves, parts, keys, kept, together>>(a);                                  \
 	}
 
 #endif

@@ -32,8 +32,8 @@ static const struct instance instances_32bit[] = {ATTN_INSTANCES_32BIT(X)};
 	{dq, dv, 64 * (groups), keys, 128 * ((groups) + 1), ATTN_SM90_SHARED(dq, dv, groups, keys, stages, q_tiles)},
 static const struct instance instances_sm90[] = {ATTN_SM90_INSTANCES(X)};
 #undef X
-#define X(dq, dv, waves, parts, keys, groups)                                                                          \
-	{dq, dv, 16 * (parts) * (waves), keys, 32 * (waves), ATTN_TF32_SHARED(dq, dv, waves, parts, keys)},
+#define X(dq, dv, waves, parts, keys, kept, together, groups)                                                                          \
+	{dq, dv, 16 * (parts) * (waves), keys, 32 * (waves), ATTN_TF32_SHARED(dq, dv, waves, parts, keys, kept)},
 static const struct instance instances_tf32[] = {ATTN_TF32_INSTANCES(X)};
 #undef X
 
