@@ -90,7 +90,7 @@ module_get(struct gpu *g, const char *name)
 }
 
 void
-gpu_run(struct gpu *g, const struct launch_plan *plan)
+gpu_launch(struct gpu *g, const struct launch_plan *plan)
 {
 	for (int i = 0; i < plan->count; i++) {
 		const struct launch *l = &plan->launch[i];
@@ -106,5 +106,11 @@ gpu_run(struct gpu *g, const struct launch_plan *plan)
 						l->block[2], l->lds, NULL, NULL, extra),
 			  l->symbol);
 	}
+}
+
+void
+gpu_run(struct gpu *g, const struct launch_plan *plan)
+{
+	gpu_launch(g, plan);
 	gpu_check(hipDeviceSynchronize(), plan->count ? plan->launch[0].symbol : "hipDeviceSynchronize");
 }
