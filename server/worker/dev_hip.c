@@ -420,6 +420,19 @@ hip_host_unpin(struct device *d, void *p, size_t bytes)
 		(void)hipGetLastError();
 }
 
+/* NULL where pinning failed. */
+static void *
+hip_reach(struct device *d, void *p)
+{
+	void *at = NULL;
+
+	(void)d;
+	if (hipHostGetDevicePointer(&at, p, 0) == hipSuccess)
+		return at;
+	(void)hipGetLastError();
+	return NULL;
+}
+
 static bool
 hip_pool_stats(struct device *d, bool reset, uint64_t *used, uint64_t *high)
 {
@@ -497,6 +510,7 @@ const struct device_ops device_backend = {
 	.elapsed = hip_elapsed,
 	.host_pin = hip_host_pin,
 	.host_unpin = hip_host_unpin,
+	.reach = hip_reach,
 	.pool_stats = hip_pool_stats,
 	.mem_info = hip_mem_info,
 #ifndef DEVICE_EMULATED

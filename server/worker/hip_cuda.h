@@ -40,6 +40,7 @@
 	X(cuMemFree)                                                                                                   \
 	X(cuMemFreeAsync)                                                                                              \
 	X(cuMemGetInfo)                                                                                                \
+	X(cuMemHostGetDevicePointer)                                                                                   \
 	X(cuMemHostRegister)                                                                                           \
 	X(cuMemHostUnregister)                                                                                         \
 	X(cuMemPoolGetAttribute)                                                                                       \
@@ -78,7 +79,7 @@ typedef CUmemoryPool hipMemPool_t;
 #define hipErrorInvalidValue CUDA_ERROR_INVALID_VALUE
 #define hipErrorOutOfMemory CUDA_ERROR_OUT_OF_MEMORY
 #define hipStreamNonBlocking CU_STREAM_NON_BLOCKING
-#define hipHostRegisterDefault CU_MEMHOSTREGISTER_PORTABLE
+#define hipHostRegisterDefault (CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP)
 #define hipEventDisableTiming CU_EVENT_DISABLE_TIMING
 #define hipDeviceAttributeClockRate CU_DEVICE_ATTRIBUTE_CLOCK_RATE
 #define hipDeviceAttributeMultiprocessorCount CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
@@ -184,6 +185,16 @@ static inline hipError_t
 hipHostUnregister(void *p)
 {
 	return cuda.cuMemHostUnregister(p);
+}
+
+static inline hipError_t
+hipHostGetDevicePointer(void **device, void *p, unsigned flags)
+{
+	CUdeviceptr at = 0;
+	hipError_t rc = cuda.cuMemHostGetDevicePointer(&at, p, flags);
+
+	*device = (void *)(uintptr_t)at;
+	return rc;
 }
 
 static inline hipError_t

@@ -70,6 +70,21 @@ plan_undo(struct run *r)
 	r->planned = false;
 }
 
+/* Point the tensors at the host's memory as the device sees it, if it sees all of it. */
+static bool
+reach_all(struct run *r, int n)
+{
+	void *at[OP_TENSORS_MAX];
+
+	for (int i = 0; i < n; i++)
+		if (r->call.tensors[i].dtype != DT_NONE && !(at[i] = dev_reach(r->d, r->call.tensors[i].data)))
+			return false;
+	for (int i = 0; i < n; i++)
+		if (r->call.tensors[i].dtype != DT_NONE)
+			r->call.tensors[i].data = at[i];
+	return true;
+}
+
 int
 run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct msg_done *done, struct err *e)
 {
@@ -103,7 +118,9 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	}
 	done->memory.inputs = r->in_bytes;
 	done->memory.outputs = r->out_bytes;
-	if (unified) {
+	r->in_place = r->close && r->in_bytes + r->out_bytes <= RUN_TINY_BYTES && job->baseline == IMPL_AUTO &&
+		      reach_all(r, n);
+	if (unified || r->in_place) {
 		dev_use(d, r->in_bytes + r->out_bytes);
 		r->counted = true;
 		return plan_make(r, &r->call, job->impl, e);
@@ -199,7 +216,7 @@ run_collect(struct run *r, struct err *e)
 	struct device *d = r->d;
 	double ms;
 
-	if (!d->ops->unified) {
+	if (!d->ops->unified && !r->in_place) {
 		if (!r->close && dev_mark(d, MARK_DOWN, e) == -1)
 			return -1;
 		for (int i = 0; i < tensor_count(r->op); i++)

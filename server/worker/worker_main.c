@@ -25,8 +25,7 @@
 
 #define LOOPS_MAX 256
 #define HELD_MAX 16
-#define HELD_NS 100000u /* how long an answer is held back at most, beside one tiny job */
-#define TINY_BYTES 32768
+#define HELD_NS 100000u	   /* how long an answer is held back at most, beside one tiny job */
 #define LOOK_NS 100000u	   /* how long a GPU's worker looks for the next job before it sleeps */
 #define LISTEN_NS 1000000u /* while jobs wait here, look for new messages (CANCEL) this often */
 
@@ -150,7 +149,7 @@ job_is_tiny(const struct job *j)
 
 	for (int i = 0; i < OP_TENSORS_MAX; i++)
 		bytes += j->msg.call.tensors[i].bytes;
-	return bytes <= TINY_BYTES && j->msg.warmup + j->msg.iters <= 2 && !j->msg.flush &&
+	return bytes <= RUN_TINY_BYTES && j->msg.warmup + j->msg.iters <= 2 && !j->msg.flush &&
 	       j->msg.baseline == IMPL_AUTO && j->msg.impl != IMPL_REFERENCE;
 }
 

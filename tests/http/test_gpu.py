@@ -160,7 +160,7 @@ class Attention(Test):
         deals in."""
         call = calls.attention("fp16", shape=(2, 256, 256, 2, 2, 64, 64), lse=False)
         for query in ("", "", "impl=naive"):
-            m = self.run_(call, query, name="").header["memory"]
+            m = self.run_(call, query, name="own|naive").header["memory"]
             self.assertEqual(m["allocated_before"], 0)
             known = m["inputs"] + m["outputs"] + m["workspace"]
             self.assertTrue(known <= m["peak"] <= known + (8 << 20), m)
