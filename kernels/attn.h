@@ -55,8 +55,10 @@
 #define ATTN_SM90_INSTANCES(X)                                                                                         \
 	X(64, 64, 3, 128, 3, 2, 1)                                                                                     \
 	X(64, 64, 2, 128, 4, 2, 1)                                                                                     \
+	X(64, 64, 1, 128, 4, 2, 0)                                                                                     \
 	X(96, 96, 2, 128, 2, 2, 1)                                                                                     \
 	X(128, 128, 2, 128, 2, 2, 1)                                                                                   \
+	X(128, 128, 1, 128, 2, 2, 0)                                                                                   \
 	X(192, 128, 2, 96, 2, 1, 1)                                                                                    \
 	X(192, 192, 2, 96, 2, 1, 1)                                                                                    \
 	X(256, 256, 2, 64, 2, 1, 1)
@@ -97,6 +99,17 @@ struct attn_args {
 	int32_t batch;
 	int32_t tiles; /* grid z */
 	int32_t chunk; /* sm_90: heads (times splits) whose tiles follow each other */
+};
+
+/* attn_fwd for 16-bit types on Hopper has more: the copy engine's maps of q (if pack is 1), k and v, made before the launch. */
+#define ATTN_SM90_MAPS_AT 256
+struct attn_sm90_args {
+	struct attn_args a;
+	char fill[ATTN_SM90_MAPS_AT - sizeof(struct attn_args)];
+#ifdef __CUDACC__
+	alignas(64)
+#endif
+		char maps[3][128];
 };
 
 /* Rows of `dim` elements to rows of `dim_to`, cut or filled with zeros. */

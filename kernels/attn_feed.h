@@ -33,8 +33,8 @@ template <class T_, int DQ_, int DV_, int GROUPS_, int KEYS_, int STAGES_, int Q
 		PHASES_AT = V_AT + STAGES * V_BYTES,
 		WORKS_AT = PHASES_AT + 256,
 		/* All 65536 of a multiprocessor, in units of 8 a thread. */
-		FEED_REGISTERS = GROUPS == 3 ? 32 : GROUPS == 2 ? 40 : 152,
-		REGISTERS = GROUPS == 3 ? 160 : GROUPS == 2 ? 232 : 240,
+		FEED_REGISTERS = GROUPS == 3 ? 32 : 40,
+		REGISTERS = GROUPS == 3 ? 160 : 232,
 	};
 };
 
@@ -96,13 +96,14 @@ template <class C> struct attn_place {
 	}
 
 	DEV_MEMBER void
-	init() const
+	init(attn_args_in &a) const
 	{
 		static_assert(C::STAGES <= ATTN_STAGES_MAX && C::Q_TILES < ATTN_WORKS, "room for barriers");
 		if (thread_id() == 0) {
 			for (int which = 0; which < ATTN_PHASES; which++)
 				for (int slot = 0; slot < ATTN_STAGES_MAX; slot++)
-					phase_init(phase(which, slot), which % 2 ? 4 * C::GROUPS : 4);
+					phase_init(phase(which, slot), which % 2 ? 4 * C::GROUPS
+								       : which == ATTN_Q_FULL && a.pack > 1 ? 3 : 1);
 			phase_init_done();
 		}
 	}
@@ -164,113 +165,20 @@ template <class C> struct attn_tiles {
 	}
 };
 
-/* Tells the consumers that copies are there once they are. The last LAG batches of copies may still be on their way. */
-struct attn_sender {
-	enum { LAG = 3 };
-	uint32_t phases[LAG] = {};
-
-	DEV_MEMBER static void
-	tell(uint32_t phase)
-	{
-		if (phase == 0)
-			return;
-		fence_for_matrix();
-		__syncwarp();
-		if (thread_id() % WAVE == 0)
-			phase_arrive(phase);
-	}
-
-	/* What this thread has copied since the last call belongs to `phase`. */
-	DEV_MEMBER void
-	sent(uint32_t phase)
-	{
-		copy_commit();
-		copy_wait<LAG>();
-		tell(phases[LAG - 1]);
-#pragma unroll
-		for (int i = LAG - 1; i > 0; i--)
-			phases[i] = phases[i - 1];
-		phases[0] = phase;
-	}
-
-	/* All of it. */
-	DEV_MEMBER void
-	flush()
-	{
-		copy_wait<0>();
-#pragma unroll
-		for (int i = LAG - 1; i >= 0; i--) {
-			tell(phases[i]);
-			phases[i] = 0;
-		}
-	}
-
-	/* Until a buffer is empty. Whoever uses it may wait for what is on its way. */
-	DEV_MEMBER void
-	want(uint32_t phase, uint32_t parity)
-	{
-		if (__all_sync(WAVE_ALL, phase_is_over(phase, parity)))
-			return;
-		flush();
-		phase_wait(phase, parity);
-	}
-};
-
-/* Where a thread copies from in tiles of K or V of up to D columns: 16 bytes of every 16th row, of each block of columns. */
-template <class C, int D> struct attn_source {
-	const char *from;
-	uint32_t to; /* within a tile */
-	int row, column;
-
-	DEV_MEMBER void
-	init(const char *first, int64_t stride)
-	{
-		int t = thread_id();
-
-		row = t / 8;
-		column = t % 8 * 8;
-		from = first + row * stride + t % 8 * 16;
-		to = (uint32_t)(row * 128 + (t % 8 ^ row % 8) * 16);
-	}
-
-	/* The next tile, of which `rows` are there, dim columns each; `step`: bytes of 16 rows. What is not there becomes 0. */
-	DEV_MEMBER void
-	copy(uint32_t tile, int rows, int dim, int64_t step)
-	{
-		tile += to;
-		if (rows >= C::KEYS && dim == D) {
-#pragma unroll
-			for (int i = 0; i < C::KEYS / 16; i++) {
-#pragma unroll
-				for (int b = 0; b < (D + 63) / 64; b++)
-					if (b < D / 64 || column < D % 64)
-						copy_16(tile + (uint32_t)(b * C::KEYS * 128 + i * 2048), from + b * 128);
-				from += step;
-			}
-		} else {
-#pragma unroll 1
-			for (int i = 0; i < C::KEYS / 16; i++) {
-#pragma unroll
-				for (int b = 0; b < (D + 63) / 64; b++)
-					copy_16(tile + (uint32_t)(b * C::KEYS * 128 + i * 2048), from + b * 128,
-						row + i * 16 < rows && b * 64 + column < dim ? 16 : 0);
-				from += step;
-			}
-		}
-	}
-};
-
-/* A tile of Q: rows past the last and columns past the end are zeros. */
+/*
+ * A tile of Q of packed heads, by warps 1 and 2: rows past the last and columns past the end are zeros. Without packing the copy engine
+ * does it.
+ */
 template <class C>
 DEV void
-attn_feed_q(attn_args_in &a, const attn_work &w, uint32_t to)
+attn_feed_packed(attn_args_in &a, const attn_work &w, uint32_t to)
 {
-	int t = thread_id(), row = t / 8, column = t % 8 * 8;
+	int t = thread_id() - 32, row = t / 8, column = t % 8 * 8;
 
 	to += (uint32_t)(row * 128 + (t % 8 ^ row % 8) * 16);
 	row += w.first_row;
-#pragma unroll 2
-	for (int i = 0; i < C::ROWS / 16; i++, row += 16, to += 2048) {
+#pragma unroll 1
+	for (int i = 0; i < C::ROWS / 8; i++, row += 8, to += 1024) {
 		int r = row < w.rows ? row : w.rows - 1, token = token_of(a, r), head = r - token * a.pack;
 		const char *from = w.q + (token * a.q_stride.seq + head * a.q_stride.head) * C::SIZE;
 
@@ -282,62 +190,97 @@ attn_feed_q(attn_args_in &a, const attn_work &w, uint32_t to)
 				there ? 16 : 0);
 		}
 	}
+	copy_commit();
+	copy_wait<0>();
+	fence_for_matrix();
+	__syncwarp();
+}
+
+template <class C>
+DEV void
+attn_feed_queries(attn_args_in &a, const attn_place<C> &place)
+{
+	attn_tiles<C> tiles;
+	attn_ring<C::Q_TILES> q;
+	attn_work w;
+
+	for (bool more = true; more;) {
+		more = tiles.next(a, w);
+		phase_wait(place.phase(ATTN_Q_EMPTY, q.slot), q.parity ^ 1);
+		if (more)
+			attn_feed_packed<C>(a, w, place.q(q.slot));
+		place.free(ATTN_Q_FULL, q); /* and once more for the end of it all */
+	}
+}
+
+/* One thread has everything else copied, a tile of K ahead of the tile of V. */
+template <class C>
+DEV void
+attn_feed_tiles(const attn_sm90_args &a, const attn_place<C> &place)
+{
+	attn_tiles<C> tiles;
+	attn_ring<C::Q_TILES> q;
+	attn_ring<C::STAGES> k, v;
+	attn_ring<ATTN_WORKS> works;
+	attn_work w;
+
+	for (;;) {
+		bool more = tiles.next(a.a, w);
+		uint32_t full = place.phase(ATTN_Q_FULL, q.slot);
+		int key_k = w.key, key_v = w.key;
+
+		phase_wait(place.phase(ATTN_Q_EMPTY, q.slot), q.parity ^ 1);
+		if (!more)
+			w.rows = 0;
+		place.work(works.slot) = w;
+		if (more && a.a.pack == 1) {
+			phase_expect(full, C::Q_BYTES);
+#pragma unroll
+			for (int b = 0; b < C::Q_BLOCKS; b++)
+				copy_box(place.q(q.slot) + (uint32_t)(b * C::ROWS * 128), a.maps[0], b * 64,
+					 w.first_q + w.first_row, w.head, w.batch, full);
+		} else {
+			phase_arrive(full);
+		}
+		if (!more)
+			return;
+		q.step();
+		works.step();
+		for (; key_v < w.key_end; key_k += C::KEYS) {
+			if (key_k < w.key_end) {
+				full = place.phase(ATTN_K_FULL, k.slot);
+				phase_wait(place.phase(ATTN_K_EMPTY, k.slot), k.parity ^ 1);
+				phase_expect(full, C::K_BYTES);
+#pragma unroll
+				for (int b = 0; b < C::Q_BLOCKS; b++)
+					copy_box(place.k(k.slot) + (uint32_t)(b * C::KEYS * 128), a.maps[1], b * 64,
+						 w.first_k + key_k, w.head_k, w.batch, full);
+				k.step();
+			}
+			if (key_v < key_k) {
+				full = place.phase(ATTN_V_FULL, v.slot);
+				phase_wait(place.phase(ATTN_V_EMPTY, v.slot), v.parity ^ 1);
+				phase_expect(full, C::V_BYTES);
+#pragma unroll
+				for (int b = 0; b < C::V_BLOCKS; b++)
+					copy_box(place.v(v.slot) + (uint32_t)(b * C::KEYS * 128), a.maps[2], b * 64,
+						 w.first_k + key_v, w.head_k, w.batch, full);
+				v.step();
+				key_v += C::KEYS;
+			}
+		}
+	}
 }
 
 /* The copying warpgroup. */
 template <class C>
 DEV void
-attn_feed(attn_args_in &a, uint32_t shared)
+attn_feed(const attn_sm90_args &a, const attn_place<C> &place)
 {
-	attn_tiles<C> tiles;
-	attn_place<C> place = {shared};
-	attn_ring<C::Q_TILES> q;
-	attn_ring<C::STAGES> k, v;
-	attn_ring<ATTN_WORKS> works;
-	attn_sender out;
-	attn_work w;
-
-	for (;;) {
-		int64_t k_stride = a.k_stride.seq * C::SIZE, v_stride = a.v_stride.seq * C::SIZE;
-		attn_source<C, C::DQ> from_k;
-		attn_source<C, C::DV> from_v;
-		int left_k, left_v;
-		bool more;
-
-		more = tiles.next(a, w);
-		out.want(place.phase(ATTN_Q_EMPTY, q.slot), q.parity ^ 1);
-		if (more)
-			attn_feed_q<C>(a, w, place.q(q.slot));
-		else
-			w.rows = 0;
-		if (thread_id() == 0)
-			place.work(works.slot) = w;
-		out.sent(place.phase(ATTN_Q_FULL, q.slot));
-		if (!more)
-			break;
-		q.step();
-		works.step();
-		left_k = left_v = w.key_end - w.key;
-		from_k.init(w.k + w.key * k_stride, k_stride);
-		from_v.init(w.v + w.key * v_stride, v_stride);
-		while (left_v > 0) {
-			if (left_k > 0) {
-				out.want(place.phase(ATTN_K_EMPTY, k.slot), k.parity ^ 1);
-				from_k.copy(place.k(k.slot), left_k, a.dim, k_stride * 16);
-				out.sent(place.phase(ATTN_K_FULL, k.slot));
-				k.step();
-			}
-			if (left_k < left_v) {
-				out.want(place.phase(ATTN_V_EMPTY, v.slot), v.parity ^ 1);
-				from_v.copy(place.v(v.slot), left_v, a.dim_v, v_stride * 16);
-				out.sent(place.phase(ATTN_V_FULL, v.slot));
-				v.step();
-				left_v -= C::KEYS;
-			}
-			left_k -= C::KEYS;
-		}
-	}
-	out.flush();
+	if (thread_id() == 0)
+		attn_feed_tiles<C>(a, place);
+	else if (thread_id() >= 32 && thread_id() < 96 && a.a.pack > 1)
+		attn_feed_queries<C>(a.a, place);
 }
 
 #endif

@@ -37,6 +37,8 @@ struct attn_work {
 	int first_row; /* of this workgroup */
 	int split;
 	int key, key_end; /* keys of the split that some row here may see */
+	/* As coordinates; batch is 0 where sequences lie one after the other, from first_q and first_k on. */
+	int batch, head, head_k, first_q, first_k;
 };
 
 DEV int
@@ -79,6 +81,11 @@ attn_sequence_get(attn_args_in &a, int b, int64_t head, int64_t head_k, attn_wor
 		w.len_q = uniform(a.cu_q[b + 1]) - (int)q0;
 		w.len_k = uniform(a.cu_k[b + 1]) - (int)k0;
 	}
+	w.batch = a.cu_q ? 0 : b;
+	w.head = (int)head;
+	w.head_k = (int)head_k;
+	w.first_q = (int)q0;
+	w.first_k = (int)k0;
 	w.q = (const char *)a.q + (b * a.q_stride.batch + q0 * a.q_stride.seq + head * a.q_stride.head) * (int)sizeof(T);
 	w.k = (const char *)a.k +
 	      (b * a.k_stride.batch + k0 * a.k_stride.seq + head_k * a.k_stride.head) * (int)sizeof(T);

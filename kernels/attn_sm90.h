@@ -69,7 +69,7 @@ template <class C> struct attn_group {
 	DEV_MEMBER void
 	scores(uint32_t q, uint32_t k)
 	{
-		uint64_t a = wgmma_along(q), b = wgmma_along(k);
+		uint32_t a = wgmma_along(q), b = wgmma_along(k);
 
 		wgmma_fence(s);
 		wgmma_begin();
@@ -84,7 +84,7 @@ template <class C> struct attn_group {
 	DEV_MEMBER void
 	values(uint32_t v)
 	{
-		uint64_t b = wgmma_across(v, C::KEYS * 128);
+		uint32_t b = wgmma_across(v, C::KEYS * 128);
 
 		wgmma_fence(o);
 		wgmma_begin();
@@ -94,12 +94,17 @@ template <class C> struct attn_group {
 		wgmma_commit();
 	}
 
-	/* Scores of keys from `key` on that a row does not see become -Inf. */
+	/* Scores of keys from `key` on that a row does not see become -Inf. A negative scale's sign goes to the scores here, too. */
 	DEV_MEMBER void
 	mask(attn_args_in &a, const attn_work &w, int key)
 	{
 		int column = key + thread_id() % 4 * 2, begin[2], count[2];
 
+		if (a.flags & ATTN_NEGATE) {
+#pragma unroll
+			for (int i = 0; i < C::KEYS / 2; i++)
+				s[i] = -s[i];
+		}
 		sees(a, w, 0, &begin[0], &count[0]);
 		sees(a, w, 1, &begin[1], &count[1]);
 
@@ -122,12 +127,7 @@ template <class C> struct attn_group {
 		float top[2] = {-INF, -INF}, scale = a.scale;
 		bool moved;
 
-		if (a.flags & ATTN_NEGATE) {
-#pragma unroll
-			for (int i = 0; i < C::KEYS / 2; i++)
-				s[i] = -s[i];
-		}
-		if (key < all_begin || key + C::KEYS > all_end)
+		if (key < all_begin || key + C::KEYS > all_end || a.flags & ATTN_NEGATE)
 			mask(a, w, key);
 #pragma unroll
 		for (int j = 0; j < C::KEYS / 8; j++)
@@ -158,6 +158,9 @@ template <class C> struct attn_group {
 				s[4 * j + i] = x;
 				sum[i / 2] += x;
 			}
+		/* All of this is meant to run while the matrix unit works on the last product: not behind the wait for that. */
+		wgmma_fence(s);
+		wgmma_fence(sum);
 		return moved;
 	}
 
@@ -302,9 +305,8 @@ template <class C> struct attn_group {
 /* The consumers' walk over the keys of their tiles. */
 template <class C>
 DEV void
-attn_consume(attn_args_in &a, uint32_t shared)
+attn_consume(attn_args_in &a, const attn_place<C> &place)
 {
-	attn_place<C> place = {shared};
 	attn_ring<C::Q_TILES> q;
 	attn_ring<C::STAGES> k, v;
 	attn_ring<ATTN_WORKS> works;
@@ -348,7 +350,7 @@ attn_consume(attn_args_in &a, uint32_t shared)
 				wgmma_fence(g.s);
 				place.free(ATTN_K_EMPTY, k);
 				moved = g.softmax(a, w, key, alpha);
-				wgmma_wait<0>();
+				wgmma_wait_with<0>(g.sum[0] + g.sum[1]);
 				wgmma_fence(g.o);
 				place.free(ATTN_V_EMPTY, v);
 				if (moved)
@@ -372,25 +374,25 @@ attn_consume(attn_args_in &a, uint32_t shared)
 
 template <class C>
 DEV void
-attn_sm90(attn_args_in &a)
+attn_sm90(const attn_sm90_args &a)
 {
-	uint32_t shared = shared_at(attn_shared);
+	attn_place<C> place = {shared_at(attn_shared)};
 
-	attn_place<C>{shared}.init();
+	place.init(a.a);
 	__syncthreads();
 	if (thread_id() < 128) {
 		if (C::GROUPS > 1)
 			registers_less<C::FEED_REGISTERS>();
-		attn_feed<C>(a, shared);
+		attn_feed<C>(a, place);
 	} else {
 		if (C::GROUPS > 1)
 			registers_more<C::REGISTERS>();
-		attn_consume<C>(a, shared);
+		attn_consume<C>(a.a, place);
 	}
 }
 
 #define ATTN_SM90_KERNEL(name, T, dq, dv, groups, keys, stages, q_tiles, turns)                                        \
-	KERNEL BOUNDS((groups + 1) * 128, 1) void name(ARGUMENT attn_args a)                                           \
+	KERNEL BOUNDS((groups + 1) * 128, 1) void name(ARGUMENT attn_sm90_args a)                                      \
 	{                                                                                                              \
 		attn_sm90<attn_shape<T, dq, dv, groups, keys, stages, q_tiles, turns>>(a);                             \
 	}

@@ -87,6 +87,23 @@ copy_16(uint32_t to, const void *from)
 	__asm__ volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 
+/* Arrives, and the phase does not end before `bytes` have been copied for it. */
+DEV void
+phase_expect(uint32_t at, int bytes)
+{
+	__asm__ volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
+}
+
+/* A box of a tensor to shared memory, by its first coordinates; what lies outside the tensor becomes 0. */
+DEV void
+copy_box(uint32_t to, const void *map, int c0, int c1, int c2, int c3, uint32_t phase)
+{
+	__asm__ volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
+			 "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
+			 "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(phase)
+			 : "memory");
+}
+
 /* What this thread has written to shared memory is there for the matrix unit. */
 DEV void
 fence_for_matrix()
@@ -127,6 +144,20 @@ wgmma_wait()
 	__asm__ volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
+/*
+ * The same once x, which is never negative, is known: the assembler would otherwise have what computes it wait, too, though it could
+ * well run beside the products.
+ */
+template <int pending>
+DEV void
+wgmma_wait_with(float x)
+{
+	__asm__ volatile("{ .reg .pred p; setp.lt.f32 p, %1, 0f00000000; @p trap;"
+			 "wgmma.wait_group.sync.aligned %0; }" ::"n"(pending),
+			 "f"(x)
+			 : "memory");
+}
+
 /* Keeps what is done with an accumulator on its side of the wgmma_begin() or wgmma_wait() beside it. */
 template <int n>
 DEV void
@@ -138,21 +169,24 @@ wgmma_fence(float (&x)[n])
 }
 
 /*
- * Descriptors of operands in shared memory, for 16 elements of the summed dimension. Rows along it (Q, K): groups of 8 rows
- * follow each other; the next 16 elements are 32 bytes on. Rows across it (V): `next` bytes from a block of
- * 64 columns to the next one; the next 16 rows are 2048 bytes on. An address is added in units of 16 bytes.
+ * Lower halves of descriptors of operands in shared memory, for 16 elements of the summed dimension. Rows along it (Q, K): groups
+ * of 8 rows follow each other; the next 16 elements are 32 bytes on. Rows across it (V): `next` bytes from a block of 64
+ * columns to the next one; the next 16 rows are 2048 bytes on. Addresses count in units of 16 bytes.
  */
-DEV uint64_t
+DEV uint32_t
 wgmma_along(uint32_t at)
 {
-	return UINT64_C(1) << 62 | UINT64_C(64) << 32 | UINT64_C(1) << 16 | at >> 4;
+	return 1u << 16 | at >> 4;
 }
 
-DEV uint64_t
+DEV uint32_t
 wgmma_across(uint32_t at, uint32_t next)
 {
-	return UINT64_C(1) << 62 | UINT64_C(64) << 32 | (uint64_t)(next >> 4) << 16 | at >> 4;
+	return next >> 4 << 16 | at >> 4;
 }
+
+/* The upper half: 1024 bytes from one group of 8 rows to the next; swizzled by 128 bytes. */
+#define WG_UPPER "0x40000040"
 
 /*
  * The products for a dtype and N columns. scores: acc = or += A B^T with both in shared memory; values: acc += A B with A in
@@ -190,22 +224,24 @@ template <class T, int N> struct wgmma;
 #define WGMMA(T, type, n, r, i0, i1, i2, i3, i4)                                                                       \
 	template <> struct wgmma<T, n> {                                                                               \
 		DEV_MEMBER static void                                                                                 \
-		scores(float (&d)[r], uint64_t a, uint64_t b, int add)                                                 \
+		scores(float (&d)[r], uint32_t a, uint32_t b, int add)                                                 \
 		{                                                                                                      \
-			__asm__ volatile("{ .reg .pred p; setp.ne.b32 p, %" #i2 ", 0;"                                 \
+			__asm__ volatile("{ .reg .pred p; .reg .b64 a, b; setp.ne.b32 p, %" #i2 ", 0;"                 \
+					 "mov.b64 a, {%" #i0 ", " WG_UPPER "}; mov.b64 b, {%" #i1 ", " WG_UPPER "};"   \
 					 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" WG_R##r  \
-					 "}, %" #i0 ", %" #i1 ", p, 1, 1, 0, 0; }"                                     \
+					 "}, a, b, p, 1, 1, 0, 0; }"                                                   \
 					 : WG_O##r(d)                                                                  \
-					 : "l"(a), "l"(b), "r"(add));                                                  \
+					 : "r"(a), "r"(b), "r"(add));                                                  \
 		}                                                                                                      \
 		DEV_MEMBER static void                                                                                 \
-		values(float (&d)[r], const uint32_t *a, uint64_t b)                                                   \
+		values(float (&d)[r], const uint32_t *a, uint32_t b)                                                   \
 		{                                                                                                      \
-			__asm__ volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0;"                                        \
+			__asm__ volatile("{ .reg .pred p; .reg .b64 b; setp.ne.b32 p, 1, 0;"                           \
+					 "mov.b64 b, {%" #i4 ", " WG_UPPER "};"                                        \
 					 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" WG_R##r  \
-					 "}, {%" #i0 ",%" #i1 ",%" #i2 ",%" #i3 "}, %" #i4 ", p, 1, 1, 1; }"           \
+					 "}, {%" #i0 ",%" #i1 ",%" #i2 ",%" #i3 "}, b, p, 1, 1, 1; }"                  \
 					 : WG_O##r(d)                                                                  \
-					 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                        \
+					 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b));                        \
 		}                                                                                                      \
 	};
 #define WGMMA_ALL(T, type)                                                                                             \

@@ -13,27 +13,31 @@
 
 #include "../kernels/attn_fp32.h"
 #include "../kernels/attn_naive.h"
+#include "ops/gpu_attn_sm90.h"
 
 #define SPLITS_MAX 64
-#define SM90_CACHE (24 << 20) /* bytes of keys and values meant to stay in the cache of 50 MB */
 #define TILES_PER_SPLIT 2 /* at least; fewer and the combining costs more than the waiting */
 
-/* A kernel: padded dims, rows and keys of a tile, threads of a workgroup, dynamic shared memory. */
+/*
+ * A kernel: padded dims, rows and keys of a tile, threads of a workgroup, dynamic shared memory; what a tile of rows costs beside
+ * those of other instances (measured on an H200), if workgroups take tile after tile.
+ */
 struct instance {
-	int dim, dim_v, rows, keys, threads, lds;
+	int dim, dim_v, rows, keys, threads, lds, cost;
 };
 
 #define X(dq, dv, waves, blocks, steps, buffers, per_simd)                                                             \
-	{dq, dv, (waves) * ATTN_WAVE_ROWS, 32 * (blocks) * (steps), (waves) * 64, 0},
+	{dq, dv, (waves) * ATTN_WAVE_ROWS, 32 * (blocks) * (steps), (waves) * 64, 0, 0},
 static const struct instance instances_16bit[] = {ATTN_INSTANCES_16BIT(X)};
 static const struct instance instances_32bit[] = {ATTN_INSTANCES_32BIT(X)};
 #undef X
 #define X(dq, dv, groups, keys, stages, q_tiles, turns)                                                                \
-	{dq, dv, 64 * (groups), keys, 128 * ((groups) + 1), ATTN_SM90_SHARED(dq, dv, groups, keys, stages, q_tiles)},
+	{dq, dv, 64 * (groups), keys, 128 * ((groups) + 1), ATTN_SM90_SHARED(dq, dv, groups, keys, stages, q_tiles), \
+	 (groups) == 3 ? 100 : (groups) == 2 ? 75 : 54},
 static const struct instance instances_sm90[] = {ATTN_SM90_INSTANCES(X)};
 #undef X
 #define X(dq, dv, waves, parts, keys, kept, together, groups)                                                                          \
-	{dq, dv, 16 * (parts) * (waves), keys, 32 * (waves), ATTN_TF32_SHARED(dq, dv, waves, parts, keys, kept)},
+	{dq, dv, 16 * (parts) * (waves), keys, 32 * (waves), ATTN_TF32_SHARED(dq, dv, waves, parts, keys, kept), 0},
 static const struct instance instances_tf32[] = {ATTN_TF32_INSTANCES(X)};
 #undef X
 
@@ -286,29 +290,34 @@ workgroups(const struct attn_problem *p, int64_t pack, const struct instance *i)
 	return p->batch * (p->heads_q / pack) * ((p->seqlen_q * pack + i->rows - 1) / i->rows);
 }
 
-/*
- * On Hopper those of the 16-bit types take tile after tile. Heads whose keys and values fit the cache together come one after the other, their longest
- * tiles first; without a diagonal all tiles are as long, and one head follows the other.
- */
-static int
-persistent(const struct planner *b, const struct launch_device *d, struct attn_args *a, int64_t grid[3])
+/* One with fewer rows if the first leaves compute units without work. */
+static void
+choose_rows(struct planner *b, const struct launch_device *d, struct attn_args *a)
 {
-	const struct attn_problem *p = b->p;
-	int64_t share = (int64_t)a->groups * a->splits, units = p->batch * p->heads_k * share, chunk = 1;
+	a->pack = (int32_t)choose_pack(b->p, b->instance->rows);
+	if (workgroups(b->p, a->pack, b->instance) >= d->compute_units)
+		return;
+	b->instance = smaller(b->kind, b->instance);
+	a->pack = (int32_t)choose_pack(b->p, b->instance->rows);
+}
 
-	if (p->right >= 0) {
-		int64_t bytes = p->seqlen_k * (p->dim + p->dim_v) * b->size;
+/* Where workgroups take tile after tile: the one that is through first. */
+static void
+choose_rows_persistent(struct planner *b, const struct launch_device *d, struct attn_args *a)
+{
+	const struct instance *i = b->instance, *end = b->kind->instances + b->kind->count;
+	int64_t best = INT64_MAX;
 
-		chunk = (bytes ? SM90_CACHE / bytes : 1) * share;
-		chunk = chunk < share ? share : chunk;
+	for (; i < end && i->dim == b->instance->dim && i->dim_v == b->instance->dim_v; i++) {
+		int64_t pack = choose_pack(b->p, i->rows);
+		int64_t cost = (workgroups(b->p, pack, i) + d->compute_units - 1) / d->compute_units * i->cost;
+
+		if (cost >= best)
+			continue;
+		best = cost;
+		b->instance = i;
+		a->pack = (int32_t)pack;
 	}
-	if (units * a->tiles > ATTN_LENGTH_MAX)
-		return err_set(b->e, ERR_TOO_LARGE, "%" PRId64 " tiles of rows are more than the GPU kernels can number",
-			       units * a->tiles);
-	a->chunk = (int32_t)(chunk < units ? chunk : units);
-	grid[0] = units * a->tiles < d->compute_units ? units * a->tiles : d->compute_units;
-	grid[1] = grid[2] = 1;
-	return 0;
 }
 
 static int
@@ -327,11 +336,10 @@ plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 
 	if (prepare(b, tokens_k, &a))
 		return -1;
-	a.pack = (int32_t)choose_pack(p, b->instance->rows);
-	if (workgroups(p, a.pack, b->instance) < d->compute_units) {
-		b->instance = smaller(b->kind, b->instance);
-		a.pack = (int32_t)choose_pack(p, b->instance->rows);
-	}
+	if (b->kind->persistent)
+		choose_rows_persistent(b, d, &a);
+	else
+		choose_rows(b, d, &a);
 	a.groups = a.heads_q / a.heads_k / a.pack;
 	set_scale(&a, p->scale);
 	a.tiles = (int32_t)((p->seqlen_q * a.pack + b->instance->rows - 1) / b->instance->rows);
@@ -342,7 +350,7 @@ plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 	grid[0] = p->batch * p->heads_k;
 	grid[1] = a.groups * a.splits;
 	grid[2] = a.tiles;
-	if (b->kind->persistent && persistent(b, d, &a, grid))
+	if (b->kind->persistent && gpu_attn_sm90_grid(p, d->compute_units, &a, grid, b->e) == -1)
 		return -1;
 	if (b->kind->persistent)
 		snprintf(symbol, sizeof symbol, "attn_fwd_%s_d%dx%d_g%d", b->kind->name, b->instance->dim,
@@ -353,6 +361,9 @@ plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 	b->plan->named = b->plan->count;
 	if (add(b, b->kind->object, symbol, grid, b->instance->threads, b->instance->lds, &a, sizeof a))
 		return -1;
+	if (b->kind->persistent)
+		gpu_attn_sm90_maps(p, tokens_k, &a, b->instance->rows, b->instance->keys,
+				   &b->plan->launch[b->plan->count - 1]);
 	if (a.splits > 1) {
 		snprintf(symbol, sizeof symbol, "attn_combine_%s", b->kind->name);
 		if (add(b, b->kind->object, symbol, (int64_t[3]){(a.rows + 3) / 4, 1, 1},

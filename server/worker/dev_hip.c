@@ -328,9 +328,13 @@ hip_plan(struct device *d, struct device_plan *p, struct err *e)
 			goto fail;
 		assert(hp->plan.workspace == workspace);
 	}
-	for (int i = 0; i < hp->plan.count; i++)
-		if (hip_objects_kernel(h->objects, d, &hp->plan.launch[i], &hp->kernels[i], e) == -1)
+	for (int i = 0; i < hp->plan.count; i++) {
+		struct launch *l = &hp->plan.launch[i];
+
+		if (hip_objects_kernel(h->objects, d, l, &hp->kernels[i], e) == -1 ||
+		    hip_check(d, hip_maps_make(l, l->arg), "describing a tensor to the copy engine", e) == -1)
 			goto fail;
+	}
 	plan_name(p, &hp->plan);
 	return 0;
 fail:

@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <string.h>
 
 #define TEXT(x) TEXT_(x)
 #define TEXT_(x) #x
@@ -115,4 +116,31 @@ hipModuleGetFunction(hipFunction_t *f, hipModule_t m, const char *name)
 	if (rc == CUDA_SUCCESS && declared < allowed)
 		rc = cuda.cuFuncSetAttribute(*f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, allowed - declared);
 	return rc;
+}
+
+hipError_t
+hip_maps_make(const struct launch *l, uint8_t *arg)
+{
+	static const cuuint32_t dense[4] = {1, 1, 1, 1};
+
+	_Static_assert(sizeof(CUtensorMap) == LAUNCH_MAP_BYTES, "a map's size");
+	for (uint32_t i = 0; i < l->map_count; i++) {
+		const struct launch_map *m = &l->map[i];
+		cuuint64_t dim[4], stride[3];
+		hipError_t rc;
+		CUtensorMap map;
+
+		for (int j = 0; j < 4; j++)
+			dim[j] = m->dim[j];
+		for (int j = 0; j < 3; j++)
+			stride[j] = m->stride[j];
+		rc = cuda.cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 4, (void *)(uintptr_t)m->data,
+						 dim, stride, m->box, dense, CU_TENSOR_MAP_INTERLEAVE_NONE,
+						 CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+						 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+		if (rc != CUDA_SUCCESS)
+			return rc;
+		memcpy(arg + m->at, &map, sizeof(map));
+	}
+	return CUDA_SUCCESS;
 }

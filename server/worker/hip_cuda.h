@@ -11,6 +11,8 @@
 
 #include <cuda.h>
 
+#include "launch.h"
+
 /* What is called, each by the name of the version that cuda.h means. */
 #define CUDA_CALLS(X)                                                                                                  \
 	X(cuCtxGetDevice)                                                                                              \
@@ -58,7 +60,8 @@
 	X(cuStreamCreate)                                                                                              \
 	X(cuStreamDestroy)                                                                                             \
 	X(cuStreamSynchronize)                                                                                         \
-	X(cuStreamWaitEvent)
+	X(cuStreamWaitEvent)                                                                                           \
+	X(cuTensorMapEncodeTiled)
 
 /* libcuda's functions; hipInit fills it. */
 struct cuda_calls {
@@ -304,8 +307,17 @@ static inline hipError_t
 hipModuleLaunchKernel(hipFunction_t f, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
 		      unsigned block_y, unsigned block_z, unsigned shared, hipStream_t stream, void **args, void **extra)
 {
-	return cuda.cuLaunchKernel(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, args, extra);
+	/*
+	 * Kernels of ours have one parameter, a struct, which `extra` holds (hip_api.h). Given as a parameter it goes where the kernel
+	 * wants it: one with an alignment of 64 bytes does not begin where a buffer of parameters does.
+	 */
+	if (extra)
+		args = &extra[1];
+	return cuda.cuLaunchKernel(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, args, NULL);
 }
+
+/* The launch's maps, into its arguments. */
+hipError_t hip_maps_make(const struct launch *l, uint8_t *arg);
 
 /* These only the kernels' tests use. */
 static inline hipError_t

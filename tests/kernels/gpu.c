@@ -101,6 +101,7 @@ gpu_launch(struct gpu *g, const struct launch_plan *plan)
 		hipFunction_t f;
 
 		memcpy(arg, l->arg, len);
+		gpu_check(hip_maps_make(l, arg), "hip_maps_make");
 		gpu_check(hipModuleGetFunction(&f, module_get(g, l->object), l->symbol), l->symbol);
 		gpu_check(hipModuleLaunchKernel(f, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1],
 						l->block[2], l->lds, NULL, NULL, extra),
