@@ -137,7 +137,7 @@ template <class C> struct attn_wave {
 #pragma unroll
 		for (int i = 0; i < C::PARTS * C::BLOCKS * 4; i++)
 			s[i / (C::BLOCKS * 4)][i / 4 % C::BLOCKS][i % 4] = 0;
-#pragma unroll
+#pragma unroll(C::Q_KEPT ? (int)C::DIMS : 1) /* not more than it must: it costs registers */
 		for (int c = 0; c < C::DIMS; c++) {
 			uint32_t high[C::PARTS][2][4], low[C::PARTS][2][4];
 

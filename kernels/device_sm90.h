@@ -16,6 +16,7 @@
 #define BOUNDS(threads, groups) __launch_bounds__(threads, groups)
 /* What is computed from x after this is not computed before it. */
 #define KEEP(x) __asm__ volatile("" : "+r"(x))
+#define KEEP_OR_MAKE(x, y) ((x) = (y))
 #define KEEP_FLOAT(x) __asm__ volatile("" : "+f"(x))
 
 #define WAVE 32
@@ -235,7 +236,7 @@ template <class T> struct elements {
 	DEV_MEMBER void
 	store(T *to) const
 	{
-		*(uint4 *)to = make_uint4(w[0], w[1], w[2], w[3]);
+		__stcs((uint4 *)to, make_uint4(w[0], w[1], w[2], w[3])); /* nobody reads it soon */
 	}
 
 	DEV_MEMBER float

@@ -33,18 +33,19 @@
 	X(32, 1)                                                                                                       \
 	X(32, 2)                                                                                                       \
 	X(32, 4)                                                                                                       \
-	X(256, 1)                                                                                                      \
-	X(256, 2)                                                                                                      \
+	X(128, 2)                                                                                                      \
+	X(128, 4)                                                                                                      \
 	X(256, 4)                                                                                                      \
 	X(512, 4)                                                                                                      \
 	X(1024, 4)                                                                                                     \
 	X(1024, 8)
 #define RMSNORM_INSTANCES_SM90_ANY(X)                                                                                  \
 	X(32, 1)                                                                                                       \
-	X(256, 1)                                                                                                      \
-	X(1024, 1)                                                                                                     \
+	X(128, 1)                                                                                                      \
+	X(256, 2)                                                                                                      \
+	X(512, 2)                                                                                                      \
 	X(1024, 2)
-#define RMSNORM_BLOCK(threads) ((threads) < 256 ? 256 : (threads))
+#define RMSNORM_BLOCK(threads) ((threads) < 128 ? 256 : (threads))
 #define RMSNORM_LONG_THREADS 1024
 #define RMSNORM_NAIVE_THREADS 256
 

@@ -8,8 +8,9 @@
 
 #include "../kernels/rmsnorm.h"
 
-#define THREADS_A_UNIT 2048 /* resident; more workgroups than fit only take turns */
-#define TURNS 4
+#define THREADS_A_UNIT 2048 /* resident on a unit of CDNA; more workgroups than fit only take turns, */
+#define TURNS 4		    /* as many here; on Hopper each makes one row, which is faster: new ones begin while others end */
+#define GROUPS_MAX INT32_MAX
 #define NAIVE_GROUPS_MAX (1 << 20)
 
 struct instance {
@@ -93,7 +94,8 @@ gpu_rmsnorm_plan(const struct rmsnorm_problem *p, const struct launch_device *d,
 	}
 	l->block[1] = l->block[2] = l->grid[1] = l->grid[2] = 1;
 	groups = (p->rows + rows_each - 1) / rows_each;
-	most = (int64_t)d->compute_units * (THREADS_A_UNIT / l->block[0]) * TURNS;
+	most = d->family == LAUNCH_SM90 ? GROUPS_MAX
+					: (int64_t)d->compute_units * (THREADS_A_UNIT / l->block[0]) * TURNS;
 	l->grid[0] = (uint32_t)(groups < most ? groups : most);
 
 	memset(&a, 0, sizeof a);
