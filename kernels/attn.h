@@ -53,7 +53,7 @@
  * of Q buffered, whether warpgroups take turns at the matrix unit). Of the same dims, those with fewer rows come later.
  */
 #define ATTN_SM90_INSTANCES(X)                                                                                         \
-	X(64, 64, 3, 128, 3, 2, 1)                                                                                     \
+	X(64, 64, 3, 128, 4, 2, 1)                                                                                     \
 	X(64, 64, 2, 128, 4, 2, 1)                                                                                     \
 	X(64, 64, 1, 128, 4, 2, 0)                                                                                     \
 	X(96, 96, 2, 128, 2, 2, 1)                                                                                     \

@@ -44,18 +44,26 @@ enum { ATTN_Q_FULL, ATTN_Q_EMPTY, ATTN_K_FULL, ATTN_K_EMPTY, ATTN_V_FULL, ATTN_V
 /* Tiles of rows the copying warps may be ahead of the last result not yet stored: 2 tiles of Q, and one. */
 #define ATTN_WORKS 4
 
-/* Where one is in a ring of buffers. */
+/* How far one is in a ring of n buffers, a power of two. */
 template <int n> struct attn_ring {
-	int slot = 0;
-	uint32_t parity = 0;
+	uint32_t count;
 
-	DEV_MEMBER void
-	step()
+	DEV_MEMBER int
+	slot() const
 	{
-		if (++slot == n) {
-			slot = 0;
-			parity ^= 1;
-		}
+		return (int)(count % n);
+	}
+
+	DEV_MEMBER uint32_t
+	parity() const
+	{
+		return count / n & 1;
+	}
+
+	DEV_MEMBER attn_ring
+	before() const
+	{
+		return {count - 1};
 	}
 };
 
@@ -64,22 +72,23 @@ extern SHARED char attn_shared[];
 template <class C> struct attn_place {
 	uint32_t shared; /* address of attn_shared */
 
+	/* Of a warpgroup's 64 rows. */
 	DEV_MEMBER uint32_t
-	q(int slot) const
+	q(const attn_ring<C::Q_TILES> &r, int group) const
 	{
-		return shared + (uint32_t)slot * C::Q_BYTES;
+		return shared + (uint32_t)r.slot() * C::Q_BYTES + (uint32_t)group * (64 * 128);
 	}
 
 	DEV_MEMBER uint32_t
-	k(int slot) const
+	k(const attn_ring<C::STAGES> &r) const
 	{
-		return shared + C::K_AT + (uint32_t)slot * C::K_BYTES;
+		return shared + C::K_AT + (uint32_t)r.slot() * C::K_BYTES;
 	}
 
 	DEV_MEMBER uint32_t
-	v(int slot) const
+	v(const attn_ring<C::STAGES> &r) const
 	{
-		return shared + C::V_AT + (uint32_t)slot * C::V_BYTES;
+		return shared + C::V_AT + (uint32_t)r.slot() * C::V_BYTES;
 	}
 
 	DEV_MEMBER uint32_t
@@ -90,15 +99,16 @@ template <class C> struct attn_place {
 
 	/* What the copying warps tell the others about a tile of rows; rows is 0 when there is none left. */
 	DEV_MEMBER attn_work &
-	work(int slot) const
+	work(uint32_t tile) const
 	{
-		return *(attn_work *)(attn_shared + C::WORKS_AT + slot * (int)sizeof(attn_work));
+		return *(attn_work *)(attn_shared + C::WORKS_AT + tile % ATTN_WORKS * sizeof(attn_work));
 	}
 
 	DEV_MEMBER void
 	init(attn_args_in &a) const
 	{
 		static_assert(C::STAGES <= ATTN_STAGES_MAX && C::Q_TILES < ATTN_WORKS, "room for barriers");
+		static_assert((C::STAGES & (C::STAGES - 1)) == 0 && (C::Q_TILES & (C::Q_TILES - 1)) == 0, "rings");
 		if (thread_id() == 0) {
 			for (int which = 0; which < ATTN_PHASES; which++)
 				for (int slot = 0; slot < ATTN_STAGES_MAX; slot++)
@@ -113,17 +123,16 @@ template <class C> struct attn_place {
 	DEV_MEMBER void
 	wait(int which, const attn_ring<n> &r) const
 	{
-		phase_wait(phase(which, r.slot), r.parity);
+		phase_wait(phase(which, r.slot()), r.parity());
 	}
 
 	/* This warp is done with the ring's buffer. */
 	template <int n>
 	DEV_MEMBER void
-	free(int which, attn_ring<n> &r) const
+	free(int which, const attn_ring<n> &r) const
 	{
 		if (thread_id() % WAVE == 0)
-			phase_arrive(phase(which, r.slot));
-		r.step();
+			phase_arrive(phase(which, r.slot()));
 	}
 };
 
@@ -201,15 +210,16 @@ DEV void
 attn_feed_queries(attn_args_in &a, const attn_place<C> &place)
 {
 	attn_tiles<C> tiles;
-	attn_ring<C::Q_TILES> q;
+	attn_ring<C::Q_TILES> q = {};
 	attn_work w;
 
 	for (bool more = true; more;) {
 		more = tiles.next(a, w);
-		phase_wait(place.phase(ATTN_Q_EMPTY, q.slot), q.parity ^ 1);
+		phase_wait(place.phase(ATTN_Q_EMPTY, q.slot()), q.parity() ^ 1);
 		if (more)
-			attn_feed_packed<C>(a, w, place.q(q.slot));
+			attn_feed_packed<C>(a, w, place.q(q, 0));
 		place.free(ATTN_Q_FULL, q); /* and once more for the end of it all */
+		q.count++;
 	}
 }
 
@@ -219,53 +229,51 @@ DEV void
 attn_feed_tiles(const attn_sm90_args &a, const attn_place<C> &place)
 {
 	attn_tiles<C> tiles;
-	attn_ring<C::Q_TILES> q;
-	attn_ring<C::STAGES> k, v;
-	attn_ring<ATTN_WORKS> works;
+	attn_ring<C::Q_TILES> q = {};
+	attn_ring<C::STAGES> k = {}, v = {};
 	attn_work w;
 
 	for (;;) {
 		bool more = tiles.next(a.a, w);
-		uint32_t full = place.phase(ATTN_Q_FULL, q.slot);
+		uint32_t full = place.phase(ATTN_Q_FULL, q.slot());
 		int key_k = w.key, key_v = w.key;
 
-		phase_wait(place.phase(ATTN_Q_EMPTY, q.slot), q.parity ^ 1);
+		phase_wait(place.phase(ATTN_Q_EMPTY, q.slot()), q.parity() ^ 1);
 		if (!more)
 			w.rows = 0;
-		place.work(works.slot) = w;
+		place.work(q.count) = w;
 		if (more && a.a.pack == 1) {
 			phase_expect(full, C::Q_BYTES);
 #pragma unroll
 			for (int b = 0; b < C::Q_BLOCKS; b++)
-				copy_box(place.q(q.slot) + (uint32_t)(b * C::ROWS * 128), a.maps[0], b * 64,
+				copy_box(place.q(q, 0) + (uint32_t)(b * C::ROWS * 128), a.maps[0], b * 64,
 					 w.first_q + w.first_row, w.head, w.batch, full);
 		} else {
 			phase_arrive(full);
 		}
 		if (!more)
 			return;
-		q.step();
-		works.step();
+		q.count++;
 		for (; key_v < w.key_end; key_k += C::KEYS) {
 			if (key_k < w.key_end) {
-				full = place.phase(ATTN_K_FULL, k.slot);
-				phase_wait(place.phase(ATTN_K_EMPTY, k.slot), k.parity ^ 1);
+				full = place.phase(ATTN_K_FULL, k.slot());
+				phase_wait(place.phase(ATTN_K_EMPTY, k.slot()), k.parity() ^ 1);
 				phase_expect(full, C::K_BYTES);
 #pragma unroll
 				for (int b = 0; b < C::Q_BLOCKS; b++)
-					copy_box(place.k(k.slot) + (uint32_t)(b * C::KEYS * 128), a.maps[1], b * 64,
+					copy_box(place.k(k) + (uint32_t)(b * C::KEYS * 128), a.maps[1], b * 64,
 						 w.first_k + key_k, w.head_k, w.batch, full);
-				k.step();
+				k.count++;
 			}
 			if (key_v < key_k) {
-				full = place.phase(ATTN_V_FULL, v.slot);
-				phase_wait(place.phase(ATTN_V_EMPTY, v.slot), v.parity ^ 1);
+				full = place.phase(ATTN_V_FULL, v.slot());
+				phase_wait(place.phase(ATTN_V_EMPTY, v.slot()), v.parity() ^ 1);
 				phase_expect(full, C::V_BYTES);
 #pragma unroll
 				for (int b = 0; b < C::V_BLOCKS; b++)
-					copy_box(place.v(v.slot) + (uint32_t)(b * C::KEYS * 128), a.maps[2], b * 64,
+					copy_box(place.v(v) + (uint32_t)(b * C::KEYS * 128), a.maps[2], b * 64,
 						 w.first_k + key_v, w.head_k, w.batch, full);
-				v.step();
+				v.count++;
 				key_v += C::KEYS;
 			}
 		}

@@ -22,24 +22,19 @@ template <class C> struct attn_group {
 	uint32_t p[C::KEYS / 4];
 	float maximum[2], sum[2]; /* of scores times scale; of a lane's columns */
 	int all_begin, all_end;	  /* keys that all rows of the warpgroup see */
-
-	DEV_MEMBER static int
-	index() /* of the warpgroup among the consumers */
-	{
-		return thread_id() / 128 - 1;
-	}
+	int index;		  /* among the consumers */
 
 	/* The lane's row: of the sequence, perhaps past its end. */
-	DEV_MEMBER static int
-	row(const attn_work &w, int i)
+	DEV_MEMBER int
+	row(const attn_work &w, int i) const
 	{
-		return w.first_row + index() * 64 + thread_id() % 128 / 32 * 16 + thread_id() % 32 / 4 + i * 8;
+		return w.first_row + index * 64 + thread_id() % 128 / 32 * 16 + thread_id() % 32 / 4 + i * 8;
 	}
 
 	DEV_MEMBER void
 	init(attn_args_in &a, const attn_work &w)
 	{
-		int first = w.first_row + index() * 64, last = first + 63, count;
+		int first = w.first_row + index * 64, last = first + 63, count;
 
 		first = first < w.rows ? first : w.rows - 1;
 		last = last < w.rows ? last : w.rows - 1;
@@ -57,8 +52,8 @@ template <class C> struct attn_group {
 	}
 
 	/* The keys that the lane's row i sees. */
-	DEV_MEMBER static void
-	sees(attn_args_in &a, const attn_work &w, int i, int *begin, int *count)
+	DEV_MEMBER void
+	sees(attn_args_in &a, const attn_work &w, int i, int *begin, int *count) const
 	{
 		int r = row(w, i);
 
@@ -69,7 +64,7 @@ template <class C> struct attn_group {
 	DEV_MEMBER void
 	scores(uint32_t q, uint32_t k)
 	{
-		uint32_t a = wgmma_along(q), b = wgmma_along(k);
+		uint32_t a = same_in_warp(wgmma_along(q)), b = same_in_warp(wgmma_along(k));
 
 		wgmma_fence(s);
 		wgmma_begin();
@@ -84,7 +79,7 @@ template <class C> struct attn_group {
 	DEV_MEMBER void
 	values(uint32_t v)
 	{
-		uint32_t b = wgmma_across(v, C::KEYS * 128);
+		uint32_t b = same_in_warp(wgmma_across(v, C::KEYS * 128));
 
 		wgmma_fence(o);
 		wgmma_begin();
@@ -116,6 +111,21 @@ template <class C> struct attn_group {
 					s[4 * j + i] = -INF;
 	}
 
+	/* Of a row's scores, `at` being its first. Four at a time: one after the other would wait for each other. */
+	template <int at>
+	DEV_MEMBER float
+	largest() const
+	{
+		float x[4] = {s[at], s[at + 1], s[at + 4], s[at + 5]};
+
+#pragma unroll
+		for (int j = 2; j < C::KEYS / 8; j++)
+#pragma unroll
+			for (int i = 0; i < 2; i++)
+				x[j % 2 * 2 + i] = fmaxf(x[j % 2 * 2 + i], s[4 * j + at + i]);
+		return fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
+	}
+
 	/*
 	 * Scores to probabilities, in place. The maximum only moves when a score exceeds it by more than 2^8 (so probabilities may be up
 	 * to 256), and lanes of a row agree on one only then. Returns whether it moved; then alpha is what the output so far must be
@@ -124,16 +134,13 @@ template <class C> struct attn_group {
 	DEV_MEMBER bool
 	softmax(attn_args_in &a, const attn_work &w, int key, float (&alpha)[2])
 	{
-		float top[2] = {-INF, -INF}, scale = a.scale;
+		float top[2], scale = a.scale;
 		bool moved;
 
 		if (key < all_begin || key + C::KEYS > all_end || a.flags & ATTN_NEGATE)
 			mask(a, w, key);
-#pragma unroll
-		for (int j = 0; j < C::KEYS / 8; j++)
-#pragma unroll
-			for (int i = 0; i < 4; i++)
-				top[i / 2] = fmaxf(top[i / 2], s[4 * j + i]);
+		top[0] = largest<0>();
+		top[1] = largest<2>();
 		moved = __any_sync(WAVE_ALL, fmaf(top[0], scale, -maximum[0]) > ATTN_SLACK ||
 						     fmaf(top[1], scale, -maximum[1]) > ATTN_SLACK);
 		if (moved) {
@@ -307,18 +314,16 @@ template <class C>
 DEV void
 attn_consume(attn_args_in &a, const attn_place<C> &place)
 {
-	attn_ring<C::Q_TILES> q;
-	attn_ring<C::STAGES> k, v;
-	attn_ring<ATTN_WORKS> works;
+	attn_ring<C::Q_TILES> q = {};
+	attn_ring<C::STAGES> k = {}; /* of V always one less has been taken */
 	attn_group<C> g;
-	int turn = 1 + g.index(), next = 1 + (g.index() + 1) % C::GROUPS;
 
-	if (C::TURNS && g.index() == C::GROUPS - 1)
-		turn_tell(next, 256);
+	g.index = thread_id() / 128 - 1;
+	KEEP(g.index);
+	if (C::TURNS && g.index == C::GROUPS - 1)
+		turn_tell(1, 256);
 	for (;;) {
-		const attn_work &w = place.work(works.slot);
-		uint32_t q_at = place.q(q.slot) + (uint32_t)g.index() * 64 * 128;
-		float alpha[2];
+		const attn_work &w = place.work(q.count);
 		int key, last;
 
 		place.wait(ATTN_Q_FULL, q);
@@ -328,8 +333,10 @@ attn_consume(attn_args_in &a, const attn_place<C> &place)
 		last = w.key_end;
 		g.init(a, w);
 		if (key < last) {
+			float alpha[2];
+
 			place.wait(ATTN_K_FULL, k);
-			g.scores(q_at, place.k(k.slot));
+			g.scores(place.q(q, g.index), place.k(k));
 			wgmma_wait<0>();
 			wgmma_fence(g.s);
 			place.free(ATTN_K_EMPTY, k);
@@ -338,37 +345,39 @@ attn_consume(attn_args_in &a, const attn_place<C> &place)
 			for (key += C::KEYS; key < last; key += C::KEYS) {
 				bool moved;
 
+				k.count++;
 				place.wait(ATTN_K_FULL, k);
 				if (C::TURNS)
-					turn_wait(turn, 256);
-				g.scores(q_at, place.k(k.slot));
-				place.wait(ATTN_V_FULL, v);
-				g.values(place.v(v.slot));
+					turn_wait(1 + g.index, 256);
+				g.scores(place.q(q, g.index), place.k(k));
+				place.wait(ATTN_V_FULL, k.before());
+				g.values(place.v(k.before()));
 				if (C::TURNS)
-					turn_tell(next, 256);
+					turn_tell(g.index == C::GROUPS - 1 ? 1 : 2 + g.index, 256);
 				wgmma_wait<1>();
 				wgmma_fence(g.s);
 				place.free(ATTN_K_EMPTY, k);
 				moved = g.softmax(a, w, key, alpha);
 				wgmma_wait_with<0>(g.sum[0] + g.sum[1]);
 				wgmma_fence(g.o);
-				place.free(ATTN_V_EMPTY, v);
+				place.free(ATTN_V_EMPTY, k.before());
 				if (moved)
 					g.rescale(alpha);
 				g.pack();
 			}
 			place.free(ATTN_Q_EMPTY, q);
-			place.wait(ATTN_V_FULL, v);
-			g.values(place.v(v.slot));
+			place.wait(ATTN_V_FULL, k);
+			g.values(place.v(k));
 			wgmma_wait<0>();
 			wgmma_fence(g.o);
-			place.free(ATTN_V_EMPTY, v);
+			place.free(ATTN_V_EMPTY, k);
+			k.count++;
 		} else {
 			place.free(ATTN_Q_EMPTY, q);
 		}
 		g.template finish<0>(a, w);
 		g.template finish<1>(a, w);
-		works.step();
+		q.count++;
 	}
 }
 
@@ -378,6 +387,7 @@ attn_sm90(const attn_sm90_args &a)
 {
 	attn_place<C> place = {shared_at(attn_shared)};
 
+	KEEP(place.shared); /* rather than found out every time */
 	place.init(a.a);
 	__syncthreads();
 	if (thread_id() < 128) {

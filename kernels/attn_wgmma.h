@@ -169,6 +169,16 @@ wgmma_fence(float (&x)[n])
 }
 
 /*
+ * A value that is the same in all lanes, where the compiler knows it: in a register of the warp. Descriptors must be there, and what is added
+ * to one there need not be carried over each time.
+ */
+DEV uint32_t
+same_in_warp(uint32_t x)
+{
+	return __reduce_or_sync(WAVE_ALL, x);
+}
+
+/*
  * Lower halves of descriptors of operands in shared memory, for 16 elements of the summed dimension. Rows along it (Q, K): groups
  * of 8 rows follow each other; the next 16 elements are 32 bytes on. Rows across it (V): `next` bytes from a block of 64
  * columns to the next one; the next 16 rows are 2048 bytes on. Addresses count in units of 16 bytes.

@@ -16,7 +16,9 @@
 #include "ops/gpu_attn_sm90.h"
 
 #define SPLITS_MAX 64
-#define TILES_PER_SPLIT 2 /* at least; fewer and the combining costs more than the waiting */
+/* At least; fewer and the combining costs more than the waiting. */
+#define TILES_PER_SPLIT 2
+#define TILES_PER_SPLIT_SM90 4
 
 /*
  * A kernel: padded dims, rows and keys of a tile, threads of a workgroup, dynamic shared memory; what a tile of rows costs beside
@@ -196,8 +198,9 @@ static int64_t
 choose_splits(const struct attn_problem *p, const struct launch_device *d, int64_t groups, int64_t tile_keys)
 {
 	int64_t tiles = (p->seqlen_k + tile_keys - 1) / tile_keys, splits = d->compute_units / groups;
+	int64_t most = tiles / (d->family == LAUNCH_SM90 ? TILES_PER_SPLIT_SM90 : TILES_PER_SPLIT);
 
-	splits = splits < tiles / TILES_PER_SPLIT ? splits : tiles / TILES_PER_SPLIT;
+	splits = splits < most ? splits : most;
 	return splits < 1 ? 1 : splits > SPLITS_MAX ? SPLITS_MAX : splits;
 }
 
