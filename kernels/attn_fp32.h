@@ -17,13 +17,17 @@
  * workgroups of a multiprocessor, registers 65536.
  */
 #define ATTN_TF32_INSTANCES(X)                                                                                         \
+	X(32, 32, 8, 2, 64, 0, 1, 1)                                                                                   \
 	X(32, 32, 4, 1, 64, 1, 1, 3)                                                                                   \
+	X(64, 64, 8, 2, 64, 0, 2, 1)                                                                                   \
 	X(64, 64, 4, 1, 64, 1, 2, 2)                                                                                   \
+	X(96, 96, 8, 2, 32, 0, 1, 1)                                                                                   \
 	X(96, 96, 4, 1, 32, 1, 1, 2)                                                                                   \
+	X(128, 128, 8, 2, 32, 0, 1, 1)                                                                                 \
 	X(128, 128, 4, 1, 32, 1, 2, 2)                                                                                 \
-	X(160, 160, 4, 1, 32, 0, 1, 1)                                                                                 \
-	X(192, 192, 4, 1, 32, 0, 1, 1)                                                                                 \
-	X(256, 256, 4, 1, 32, 0, 1, 1)
+	X(160, 160, 8, 1, 32, 0, 1, 1)                                                                                 \
+	X(192, 192, 8, 1, 32, 0, 1, 1)                                                                                 \
+	X(256, 256, 8, 1, 16, 0, 1, 1)
 
 /* Bytes from row to row in shared memory: eight neighbouring pieces of 16 bytes must not meet in a bank. */
 #define ATTN_TF32_K_STRIDE(dq) ((dq) * 4 + ((dq) % 32 ? 0 : 64))
