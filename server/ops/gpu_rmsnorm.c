@@ -23,12 +23,12 @@ static const struct instance sm90[] = {RMSNORM_INSTANCES_SM90(X)};
 static const struct instance sm90_any[] = {RMSNORM_INSTANCES_SM90_ANY(X)};
 #undef X
 
-/* Instances in order, the symbols' last part, the object's file, and the shortest row. */
+/* Instances in order, the symbols' last part, the object's file, the shortest row and how many rows at most. */
 struct family {
 	const struct instance *instances;
 	size_t count;
 	const char *suffix, *object;
-	int64_t least;
+	int64_t least, most_rows;
 };
 
 static const char *
@@ -58,10 +58,10 @@ family_of(const struct rmsnorm_problem *p, const struct launch_device *d)
 	int64_t piece = 16 / (int64_t)dtype_info(p->dtype)->size;
 
 	if (d->family != LAUNCH_SM90)
-		return (struct family){cdna, sizeof cdna / sizeof *cdna, "", "rmsnorm.co", piece};
+		return (struct family){cdna, sizeof cdna / sizeof *cdna, "", "rmsnorm.co", piece, INT64_MAX};
 	if (aligned(p))
-		return (struct family){sm90, sizeof sm90 / sizeof *sm90, "", "rmsnorm.cubin", piece};
-	return (struct family){sm90_any, sizeof sm90_any / sizeof *sm90_any, "_any", "rmsnorm.cubin", 1};
+		return (struct family){sm90, sizeof sm90 / sizeof *sm90, "", "rmsnorm.cubin", piece, GROUPS_MAX};
+	return (struct family){sm90_any, sizeof sm90_any / sizeof *sm90_any, "_any", "rmsnorm.cubin", 1, GROUPS_MAX};
 }
 
 int
@@ -85,7 +85,8 @@ gpu_rmsnorm_plan(const struct rmsnorm_problem *p, const struct launch_device *d,
 	for (size_t i = 0; i < f.count; i++) {
 		int threads = f.instances[i].threads, vectors = f.instances[i].vectors;
 
-		if (p->n < f.least || p->n > (int64_t)threads * vectors * 16 / (int64_t)dtype_info(p->dtype)->size)
+		if (p->n < f.least || p->rows > f.most_rows ||
+		    p->n > (int64_t)threads * vectors * 16 / (int64_t)dtype_info(p->dtype)->size)
 			continue;
 		snprintf(l->symbol, sizeof l->symbol, "rmsnorm_%s_%dx%d%s", word, threads, vectors, f.suffix);
 		l->block[0] = (uint32_t)RMSNORM_BLOCK(threads);
