@@ -109,11 +109,13 @@ template <class C> struct attn_place {
 	{
 		static_assert(C::STAGES <= ATTN_STAGES_MAX && C::Q_TILES < ATTN_WORKS, "room for barriers");
 		static_assert((C::STAGES & (C::STAGES - 1)) == 0 && (C::Q_TILES & (C::Q_TILES - 1)) == 0, "rings");
-		if (thread_id() == 0) {
-			for (int which = 0; which < ATTN_PHASES; which++)
-				for (int slot = 0; slot < ATTN_STAGES_MAX; slot++)
-					phase_init(phase(which, slot), which % 2 ? 4 * C::GROUPS
-								       : which == ATTN_Q_FULL && a.pack > 1 ? 3 : 1);
+		if (thread_id() < ATTN_PHASES * ATTN_STAGES_MAX) {
+			int which = thread_id() / ATTN_STAGES_MAX;
+
+			phase_init(phase(which, thread_id() % ATTN_STAGES_MAX),
+				   which % 2				  ? 4 * C::GROUPS
+				   : which == ATTN_Q_FULL && a.pack > 1 ? 3
+									  : 1);
 			phase_init_done();
 		}
 	}
@@ -151,22 +153,29 @@ template <class C> struct attn_tiles {
 
 		for (;; turn++) {
 			int t = turn * groups + (turn & 1 ? groups - 1 - group_x() : group_x());
-			uint32_t each = (uint32_t)(a.chunk * a.tiles), chunk = (uint32_t)t / each, in, z, unit, split, n;
+			uint32_t chunk = 0, in = (uint32_t)t, n = (uint32_t)units, z, unit, split = 0;
 
 			if (turn * groups >= units * a.tiles)
 				return false;
 			if (t >= units * a.tiles)
 				continue;
-			n = (uint32_t)units - chunk * (uint32_t)a.chunk;
-			n = n < (uint32_t)a.chunk ? n : (uint32_t)a.chunk;
-			in = (uint32_t)t - chunk * each;
-			z = in / n;
-			unit = chunk * (uint32_t)a.chunk + in - z * n;
-			split = unit % (uint32_t)a.splits;
-			unit /= (uint32_t)a.splits;
-			if (attn_work_at<typename C::T>(a, (int)(unit / (uint32_t)a.groups),
-							(int)(split * (uint32_t)a.groups + unit % (uint32_t)a.groups),
-							(int)z, C::ROWS, C::KEYS, w)) {
+			/* Mostly there is one chunk, one tile at a time, no split and no group: few divisions. */
+			if (a.chunk < units) {
+				chunk = in / (uint32_t)(a.chunk * a.tiles) * (uint32_t)a.chunk;
+				in -= chunk * (uint32_t)a.tiles;
+				n = (uint32_t)units - chunk;
+				n = n < (uint32_t)a.chunk ? n : (uint32_t)a.chunk;
+			}
+			z = n == 1 ? in : in / n;
+			unit = chunk + in - z * n;
+			if (a.splits > 1) {
+				split = unit % (uint32_t)a.splits;
+				unit /= (uint32_t)a.splits;
+			}
+			in = a.groups == 1 ? unit : unit / (uint32_t)a.groups;
+			if (attn_work_at<typename C::T>(a, (int)in,
+							(int)((split - in) * (uint32_t)a.groups + unit), (int)z,
+							C::ROWS, C::KEYS, w)) {
 				turn++;
 				return true;
 			}

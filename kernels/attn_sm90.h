@@ -204,23 +204,13 @@ template <class C> struct attn_group {
 			}
 	}
 
-	/* Row i of the lane's two to its place; all lanes take part. */
+	/* The lane's row i, multiplied by `factor`, to its place; all lanes take part. */
 	template <int i>
 	DEV_MEMBER void
-	store(attn_args_in &a, char *place, float factor, bool there)
+	store(attn_args_in &a, char *place, float factor, bool there) const
 	{
 		int lane = thread_id() % 4;
 
-		if (a.partial) {
-			if (!there)
-				return;
-#pragma unroll
-			for (int j = 0; j < C::DV / 8; j++)
-				if (j * 8 < a.dim_v)
-					*(float2 *)(place + (j * 8 + lane * 2) * 4) =
-						make_float2(o[4 * j + 2 * i], o[4 * j + 2 * i + 1]);
-			return;
-		}
 #pragma unroll
 		for (int j = 0; j < C::DV / 32; j++) {
 			uint32_t x[4];
@@ -237,57 +227,115 @@ template <class C> struct attn_group {
 		}
 	}
 
-	/* The results of the lane's row i to memory: of the row, or of its split. */
+	/* The same as it is, in fp32. */
 	template <int i>
+	DEV_MEMBER void
+	store_partial(attn_args_in &a, float *place) const
+	{
+		int lane = thread_id() % 4;
+
+#pragma unroll
+		for (int j = 0; j < C::DV / 8; j++)
+			if (j * 8 < a.dim_v)
+				*(float2 *)(place + j * 8 + lane * 2) =
+					make_float2(o[4 * j + 2 * i], o[4 * j + 2 * i + 1]);
+	}
+
+	/* NaN if one of the lane's columns of row i is not finite. */
+	template <int i>
+	DEV_MEMBER float
+	odd() const
+	{
+		float x[2] = {0, 0};
+
+#pragma unroll
+		for (int j = 0; j < C::DV / 8; j++) {
+			x[0] = fmaf(o[4 * j + 2 * i], 0, x[0]);
+			x[1] = fmaf(o[4 * j + 2 * i + 1], 0, x[1]);
+		}
+		return x[0] + x[1];
+	}
+
+	/*
+	 * Results to memory: of the rows, or of their split. Both rows at once: there is little that either could do while it waits for
+	 * its own numbers.
+	 */
 	DEV_MEMBER void
 	finish(attn_args_in &a, const attn_work &w)
 	{
-		int r = row(w, i), token, head, begin, count;
-		bool there = r < w.rows, empty;
-		float factor = 1, odd = 0;
-		int64_t number;
-		uint32_t repair;
-		char *place;
+		int token[2], head[2], begin[2], count[2];
+		bool there[2], empty[2];
+		uint32_t repair[2];
+		float factor[2];
 
-		r = there ? r : w.rows - 1;
-		token = token_of(a, r);
-		head = r - token * a.pack;
-		number = w.row + token + head * a.lse_head;
-		sees(a, w, i, &begin, &count);
-		sum[i] += lane_xor(sum[i], 1);
-		sum[i] += lane_xor(sum[i], 2);
-		empty = bits_zero(BITS(sum[i]));
-		if (a.partial) {
-			float *m = a.partial + (int64_t)a.splits * a.rows * a.dim_v + w.split * a.rows + number;
-			bool any = begin < w.key_end && begin + count > w.key && count > 0;
-
-			if (there && thread_id() % 4 == 0) {
-				m[0] = any ? maximum[i] : -INF;
-				m[(int64_t)a.splits * a.rows] = sum[i];
-			}
-			place = (char *)(a.partial + ((int64_t)w.split * a.rows + number) * a.dim_v);
-		} else {
-			/* No probability at all: no key seen, or seen with scores of -Inf only. */
-			factor = empty ? (count > 0 ? FROM_BITS(BITS_NAN) : 0) : 1 / sum[i];
-			if (a.lse && there && thread_id() % 4 == 0)
-				a.lse[number] = empty ? (count > 0 ? FROM_BITS(BITS_NAN) : -INF)
-						      : (maximum[i] + log2_fast(sum[i])) * 0.69314718056f;
-			place = w.out + (token * a.out_stride.seq + head * a.out_stride.head) * C::SIZE;
-		}
 #pragma unroll
-		for (int j = 0; j < C::DV / 4; j++) /* NaN if any is not finite */
-			odd = fmaf(o[j / 2 * 4 + 2 * i + j % 2], 0, odd);
-		store<i>(a, place, factor, there);
-		repair = __ballot_sync(WAVE_ALL, !bits_finite(BITS(odd)) && there && bits_finite(BITS(sum[i])));
-		/* One lane in four stands for its row. */
-		if (repair)
-			mend<i>(a, w, factor, (repair | repair >> 1 | repair >> 2 | repair >> 3) & 0x11111111u);
+		for (int i = 0; i < 2; i++) {
+			sum[i] += lane_xor(sum[i], 1);
+			sum[i] += lane_xor(sum[i], 2);
+			empty[i] = bits_zero(BITS(sum[i]));
+			there[i] = row(w, i) < w.rows;
+			token[i] = token_of(a, there[i] ? row(w, i) : w.rows - 1);
+			head[i] = (there[i] ? row(w, i) : w.rows - 1) - token[i] * a.pack;
+			visible(a, w, token[i], &begin[i], &count[i]);
+			/* No probability at all: no key seen, or seen with scores of -Inf only. */
+			factor[i] = empty[i] ? (count[i] > 0 ? FROM_BITS(BITS_NAN) : 0) : __fdividef(1, sum[i]);
+		}
+		if (a.partial) {
+			float *m = a.partial + (int64_t)a.splits * a.rows * a.dim_v + w.split * a.rows;
+
+#pragma unroll
+			for (int i = 0; i < 2; i++) {
+				int64_t number = w.row + token[i] + head[i] * a.lse_head;
+				bool any = begin[i] < w.key_end && begin[i] + count[i] > w.key && count[i] > 0;
+				float *place = a.partial + ((int64_t)w.split * a.rows + number) * a.dim_v;
+
+				factor[i] = 1;
+				if (!there[i])
+					continue;
+				if (thread_id() % 4 == 0) {
+					m[number] = any ? maximum[i] : -INF;
+					m[(int64_t)a.splits * a.rows + number] = sum[i];
+				}
+				if (i == 0)
+					store_partial<0>(a, place);
+				else
+					store_partial<1>(a, place);
+			}
+		} else {
+			store<0>(a, place(a, w, token[0], head[0]), factor[0], there[0]);
+			store<1>(a, place(a, w, token[1], head[1]), factor[1], there[1]);
+			if (a.lse && thread_id() % 4 == 0) {
+#pragma unroll
+				for (int i = 0; i < 2; i++) {
+					float x = empty[i] ? (count[i] > 0 ? FROM_BITS(BITS_NAN) : -INF)
+							   : (maximum[i] + log2_fast(sum[i])) * 0.69314718056f;
+
+					if (there[i])
+						a.lse[w.row + token[i] + head[i] * a.lse_head] = x;
+				}
+			}
+		}
+		repair[0] = __ballot_sync(WAVE_ALL, !bits_finite(BITS(odd<0>())) && there[0] && bits_finite(BITS(sum[0])));
+		repair[1] = __ballot_sync(WAVE_ALL, !bits_finite(BITS(odd<1>())) && there[1] && bits_finite(BITS(sum[1])));
+#pragma unroll 1
+		for (int i = 0; i < 2 && (repair[0] | repair[1]); i++) {
+			uint32_t rows = i ? repair[1] : repair[0];
+
+			/* One lane in four stands for its row. */
+			rows = (rows | rows >> 1 | rows >> 2 | rows >> 3) & 0x11111111u;
+			mend(a, w, i, i ? maximum[1] : maximum[0], i ? factor[1] : factor[0], rows);
+		}
+	}
+
+	DEV_MEMBER static char *
+	place(attn_args_in &a, const attn_work &w, int token, int head)
+	{
+		return w.out + (token * a.out_stride.seq + head * a.out_stride.head) * C::SIZE;
 	}
 
 	/* Rows whose result is not finite though their sum is: perhaps only because of keys they do not see. */
-	template <int i>
 	DEV_MEMBER void
-	mend(attn_args_in &a, const attn_work &w, float factor, uint32_t rows)
+	mend(attn_args_in &a, const attn_work &w, int i, float top, float factor, uint32_t rows) const
 	{
 		for (; rows; rows &= rows - 1) {
 			int lane = __ffs((int)rows) - 1, r = __shfl_sync(WAVE_ALL, row(w, i), lane);
@@ -298,10 +346,10 @@ template <class C> struct attn_group {
 			fix.q = w.q + (token * a.q_stride.seq + head * a.q_stride.head) * C::SIZE;
 			fix.out = a.partial ? (char *)(a.partial + ((int64_t)w.split * a.rows + w.row + token +
 								    head * a.lse_head) * a.dim_v)
-					    : w.out + (token * a.out_stride.seq + head * a.out_stride.head) * C::SIZE;
+					    : place(a, w, token, head);
 			fix.key = first > w.key ? first : w.key;
 			fix.key_end = first + seen < w.key_end ? first + seen : w.key_end;
-			fix.maximum = lane_get(maximum[i], lane);
+			fix.maximum = lane_get(top, lane);
 			fix.factor = lane_get(factor, lane);
 			__syncwarp();
 			attn_repair<T>(a, w, fix);
@@ -375,8 +423,7 @@ attn_consume(attn_args_in &a, const attn_place<C> &place)
 		} else {
 			place.free(ATTN_Q_EMPTY, q);
 		}
-		g.template finish<0>(a, w);
-		g.template finish<1>(a, w);
+		g.finish(a, w);
 		q.count++;
 	}
 }
@@ -388,6 +435,8 @@ attn_sm90(const attn_sm90_args &a)
 	attn_place<C> place = {shared_at(attn_shared)};
 
 	KEEP(place.shared); /* rather than found out every time */
+	if (thread_id() >= 32 && thread_id() < 35)
+		copy_box_soon(a.maps[thread_id() - 32]);
 	place.init(a.a);
 	__syncthreads();
 	if (thread_id() < 128) {

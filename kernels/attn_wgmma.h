@@ -104,6 +104,13 @@ copy_box(uint32_t to, const void *map, int c0, int c1, int c2, int c3, uint32_t 
 			 : "memory");
 }
 
+/* The map will be wanted. */
+DEV void
+copy_box_soon(const void *map)
+{
+	__asm__ volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
 /* What this thread has written to shared memory is there for the matrix unit. */
 DEV void
 fence_for_matrix()
