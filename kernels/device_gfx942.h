@@ -17,7 +17,6 @@
 	__attribute__((amdgpu_flat_work_group_size(threads, threads), amdgpu_waves_per_eu(waves, waves)))
 /* What is computed from x after this is not computed before it. */
 #define KEEP(x) __asm__ volatile("" : "+v"(x))
-#define KEEP_OR_MAKE(x, y) KEEP(x) /* or made again as y, where that is cheaper than a register */
 
 #define WAVE 64
 

@@ -16,7 +16,6 @@
 #define BOUNDS(threads, groups) __launch_bounds__(threads, groups)
 /* What is computed from x after this is not computed before it. */
 #define KEEP(x) __asm__ volatile("" : "+r"(x))
-#define KEEP_OR_MAKE(x, y) ((x) = (y))
 #define KEEP_FLOAT(x) __asm__ volatile("" : "+f"(x))
 
 #define WAVE 32

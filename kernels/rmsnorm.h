@@ -6,7 +6,8 @@
  *   weight and out lie, and a row is long, multiples of 16 bytes. (sm_90) rmsnorm_<dtype>_<threads>x<vectors>_any: rows
  *   that may lie anywhere, of 1 element or more.
  * rmsnorm_<dtype>_long: 1024 threads make a row of any length, element by element, and read it twice.
- * block RMSNORM_BLOCK(threads), grid x = groups, any number; workgroups take rows in turn, block / threads at a time.
+ * block RMSNORM_BLOCK(threads), grid x = groups, any number; workgroups take rows in turn, block / threads at a time. On sm_90 only
+ * those of `long` do: of the others there are ceil(rows / (block / threads)).
  *
  * The unfused baseline, in order of launch; block RMSNORM_NAIVE_THREADS, grid x = groups of each, any number:
  *   rmsnorm_squares_<dtype>  squares of all elements, to memory

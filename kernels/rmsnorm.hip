@@ -37,18 +37,15 @@ template <class T> struct piece<T, (int)sizeof(T)> {
 	}
 };
 
-/* Sum over the `threads` threads of a row, the same in all of them. S is float or double; turn counts the workgroup's rows. */
-template <int threads, class S>
+/*
+ * Sum over the `threads` threads of a row, the same in all of them. S is float or double. `once`: the workgroup calls it no
+ * second time.
+ */
+template <int threads, bool once = false, class S>
 DEV S
-row_sum(S x, uint32_t turn)
+row_sum(S x)
 {
-#ifdef __CUDACC__
-	/* Whoever writes a part for the second time after this has been through the next row's barrier, so all have read it. */
-	SHARED S parts[2][threads / WAVE];
-	S *part = parts[turn & 1];
-#else
-	SHARED static S part[threads / WAVE];
-#endif
+	SHARED S part[threads / WAVE];
 	S sum = 0;
 
 #pragma unroll
@@ -56,10 +53,8 @@ row_sum(S x, uint32_t turn)
 		x += lane_xor(x, mask);
 	if constexpr (threads == WAVE)
 		return x;
-#ifndef __CUDACC__
-	(void)turn;
-	barrier(); /* the last row's reading of `part` */
-#endif
+	if constexpr (!once)
+		barrier(); /* the last row's reading of `part` */
 	part[thread_id() / WAVE] = x;
 	barrier();
 #pragma unroll
@@ -105,38 +100,27 @@ square(const piece<T, BYTES> &p, int skip, float sum)
 /* One row in fp64, element by element: for what fp32 cannot do, and rows of any length. */
 template <class T, int threads>
 DEV void
-wide_row(const rmsnorm_args &a, const T *from, T *to, uint32_t turn)
+wide_row(const rmsnorm_args &a, const T *from, T *to)
 {
 	double sum = 0;
 
 	for (int64_t i = thread_id() % threads; i < a.n; i += threads)
 		sum += (double)to_float(from[i]) * (double)to_float(from[i]);
-	sum = 1 / sqrt_wide(row_sum<threads>(sum, turn) / (double)a.n + a.eps);
+	sum = 1 / sqrt_wide(row_sum<threads>(sum) / (double)a.n + a.eps);
 	for (int64_t i = thread_id() % threads; i < a.n; i += threads)
 		to[i] = rounded<T>::from(
 			(float)((double)to_float(from[i]) * sum * (double)to_float(((const T *)a.weight)[i])));
 }
 
-/*
- * Where the weights are: up to `vectors` 4 in registers, for all of a workgroup's rows (RMSNORM_KEEP), or loaded with each row, if
- * most workgroups only make one; beyond that, loaded when they are used. In the second case threads behind a row's end load its
- * last piece, for nothing: a load on a condition would keep the last row's piece in its register.
- */
 #ifndef __CUDACC__
-#define RMSNORM_KEEP 1
-#else
-#define RMSNORM_KEEP 0
-#endif
-
 template <class T, int BYTES, int threads, int vectors>
 DEV void
 rmsnorm(const rmsnorm_args &a)
 {
 	constexpr int count = piece<T, BYTES>::COUNT, block = RMSNORM_BLOCK(threads);
 	int lane = thread_id() % threads, n = (int)a.n;
-	piece<T, BYTES> weight[vectors];
-	constexpr bool keep = vectors <= 4 && RMSNORM_KEEP, with_row = vectors <= 4 && !RMSNORM_KEEP;
-	uint32_t turn = 0;
+	piece<T, BYTES> weight[vectors], x[vectors];
+	constexpr bool keep = vectors <= 4; /* the weights in registers, too */
 	int at[vectors];
 
 	/* The last piece ends with the row: where n is no multiple of a piece's length it overlaps the one before. */
@@ -147,58 +131,98 @@ rmsnorm(const rmsnorm_args &a)
 			weight[i].load((const T *)a.weight + (at[i] < n - count ? at[i] : n - count));
 	}
 	for (int64_t row = (int64_t)(uint32_t)group_x() * (block / threads) + uniform(thread_id() / threads);
-	     row < a.rows; row += (int64_t)a.groups * (block / threads), turn++) {
+	     row < a.rows; row += (int64_t)a.groups * (block / threads)) {
 		const T *from = (const T *)a.x + row * a.n;
 		T *to = (T *)a.out + row * a.n;
-		piece<T, BYTES> x[vectors], now[vectors];
 		float sum = 0, factor;
 
 		/* Otherwise what is known of each place, for each element, would be kept in registers from row to row. */
 #pragma unroll
-		for (int i = 0; i < vectors; i++) {
-			KEEP_OR_MAKE(at[i], (i * threads + lane) * count);
-			if (keep)
-				weight[i].keep();
-		}
+		for (int i = 0; i < vectors; i++)
+			KEEP(at[i]);
 #pragma unroll
 		for (int i = 0; i < vectors; i++)
-			if (!RMSNORM_KEEP || at[i] < n)
+			if (at[i] < n)
 				x[i].load(from + (at[i] < n - count ? at[i] : n - count));
-		if constexpr (with_row) {
-#pragma unroll
-			for (int i = 0; i < vectors; i++)
-				now[i].load((const T *)a.weight + (at[i] < n - count ? at[i] : n - count));
-		}
 #pragma unroll
 		for (int i = 0; i < vectors; i++)
 			if (at[i] < n)
 				sum = square(x[i], at[i] - (n - count), sum);
-		sum = row_sum<threads>(sum, turn);
+		sum = row_sum<threads>(sum);
 		if (!plain(BITS(sum))) {
-			wide_row<T, threads>(a, from, to, turn);
+			wide_row<T, threads>(a, from, to);
 			continue;
 		}
 		factor = rsqrt_fast(sum / (float)n + (float)a.eps);
 #pragma unroll
 		for (int i = 0; i < vectors; i++)
 			if (at[i] < n) {
-				x[i].keep();
-				if (!keep && !with_row)
-					now[i].load((const T *)a.weight + (at[i] < n - count ? at[i] : n - count));
-				scale(x[i], keep ? weight[i] : now[i], factor);
+				if (!keep)
+					weight[i].load((const T *)a.weight + (at[i] < n - count ? at[i] : n - count));
+				scale(x[i], weight[i], factor);
 				x[i].store(to + (at[i] < n - count ? at[i] : n - count));
 			}
 	}
 }
+#else
+/* A workgroup makes `block / threads` rows and ends: while it waits for memory or stores, others begin. Pieces never overlap. */
+template <class T, int BYTES, int threads, int vectors>
+DEV void
+rmsnorm(const rmsnorm_args &a)
+{
+	constexpr int count = piece<T, BYTES>::COUNT, block = RMSNORM_BLOCK(threads);
+	constexpr bool early = vectors <= 4; /* enough registers for loading the weights at once */
+	int64_t row = (int64_t)blockIdx.x * (block / threads) + thread_id() / threads;
+	int first = thread_id() % threads * count, n = (int)a.n;
+	const T *from = (const T *)a.x + row * a.n;
+	T *to = (T *)a.out + row * a.n;
+	piece<T, BYTES> weight[vectors], x[vectors];
+	float sum = 0, factor;
+
+	if (row >= a.rows)
+		return;
+	/* Threads behind the row's end load its last piece, for nothing: conditions would cost more. */
+#pragma unroll
+	for (int i = 0; i < vectors; i++)
+		x[i].load(from + min(first + i * threads * count, n - count));
+	if constexpr (early) {
+#pragma unroll
+		for (int i = 0; i < vectors; i++)
+			weight[i].load((const T *)a.weight + min(first + i * threads * count, n - count));
+	}
+#pragma unroll
+	for (int i = 0; i < vectors; i++) {
+		float more = square(x[i], 0, sum);
+
+		sum = first + i * threads * count < n ? more : sum;
+	}
+	sum = row_sum<threads, true>(sum);
+	if (!plain(BITS(sum))) {
+		wide_row<T, threads>(a, from, to);
+		return;
+	}
+	factor = rsqrt_fast(sum / (float)n + (float)a.eps);
+#pragma unroll
+	for (int i = 0; i < vectors; i++) {
+		int at = first + i * threads * count;
+
+		if (at >= n)
+			continue;
+		x[i].keep();
+		if constexpr (!early)
+			weight[i].load((const T *)a.weight + at);
+		scale(x[i], weight[i], factor);
+		x[i].store(to + at);
+	}
+}
+#endif
 
 template <class T>
 DEV void
 rmsnorm_long(const rmsnorm_args &a)
 {
-	uint32_t turn = 0;
-
 	for (int64_t row = (uint32_t)group_x(); row < a.rows; row += a.groups)
-		wide_row<T, RMSNORM_LONG_THREADS>(a, (const T *)a.x + row * a.n, (T *)a.out + row * a.n, turn++);
+		wide_row<T, RMSNORM_LONG_THREADS>(a, (const T *)a.x + row * a.n, (T *)a.out + row * a.n);
 }
 
 /* Element i's place in its row. */
@@ -257,15 +281,13 @@ scale_pieces(const rmsnorm_naive_args &a)
 DEV void
 mean(const rmsnorm_naive_args &a)
 {
-	uint32_t turn = 0;
-
-	for (int64_t row = (uint32_t)group_x(); row < a.rows; row += a.groups, turn++) {
+	for (int64_t row = (uint32_t)group_x(); row < a.rows; row += a.groups) {
 		const float *from = a.squares + row * a.n;
 		float sum = 0;
 
 		for (int64_t i = thread_id(); i < a.n; i += RMSNORM_NAIVE_THREADS)
 			sum += from[i];
-		sum = row_sum<RMSNORM_NAIVE_THREADS>(sum, turn);
+		sum = row_sum<RMSNORM_NAIVE_THREADS>(sum);
 		if (thread_id() == 0)
 			a.factors[row] = rsqrt_fast(sum / (float)a.n + (float)a.eps);
 	}
