@@ -1,6 +1,7 @@
 /*
- * attn_feed.h: the copying half of fused attention on Hopper: which tiles a workgroup takes, where they lie in shared memory, the
- * barriers between copying and multiplying warpgroups, and the warpgroup that copies. Used by attn_sm90.h.
+ * attn_feed.h: the copying half of fused attention on Hopper: which tiles a workgroup takes, where they lie in shared
+ * memory, the barriers between copying and multiplying warpgroups, and the warpgroup that copies. Used by
+ * attn_sm90.h.
  */
 #ifndef AITERD_KERNELS_ATTN_FEED_H
 #define AITERD_KERNELS_ATTN_FEED_H
@@ -112,10 +113,10 @@ template <class C> struct attn_place {
 		if (thread_id() < ATTN_PHASES * ATTN_STAGES_MAX) {
 			int which = thread_id() / ATTN_STAGES_MAX;
 
-			phase_init(phase(which, thread_id() % ATTN_STAGES_MAX),
-				   which % 2				  ? 4 * C::GROUPS
-				   : which == ATTN_Q_FULL && a.pack > 1 ? 3
-									  : 1);
+			phase_init(phase(which, thread_id() % ATTN_STAGES_MAX), which % 2 ? 4 * C::GROUPS
+										: which == ATTN_Q_FULL && a.pack > 1
+											? 3
+											: 1);
 			phase_init_done();
 		}
 	}
@@ -143,8 +144,9 @@ template <class C> struct attn_tiles {
 	int turn = 0;
 
 	/*
-	 * Tiles are numbered such that those of a.chunk heads (and splits) come one after the other, longest first: their keys and values
-	 * stay in the cache. The first of a row of workgroups is the last of the next one, so that all get as much to do.
+	 * Tiles are numbered such that those of a.chunk heads (and splits) come one after the other, longest first:
+	 * their keys and values stay in the cache. The first of a row of workgroups is the last of the next one, so
+	 * that all get as much to do.
 	 */
 	DEV_MEMBER bool
 	next(attn_args_in &a, attn_work &w)
@@ -173,9 +175,8 @@ template <class C> struct attn_tiles {
 				unit /= (uint32_t)a.splits;
 			}
 			in = a.groups == 1 ? unit : unit / (uint32_t)a.groups;
-			if (attn_work_at<typename C::T>(a, (int)in,
-							(int)((split - in) * (uint32_t)a.groups + unit), (int)z,
-							C::ROWS, C::KEYS, w)) {
+			if (attn_work_at<typename C::T>(a, (int)in, (int)((split - in) * (uint32_t)a.groups + unit),
+							(int)z, C::ROWS, C::KEYS, w)) {
 				turn++;
 				return true;
 			}
@@ -184,8 +185,8 @@ template <class C> struct attn_tiles {
 };
 
 /*
- * A tile of Q of packed heads, by warps 1 and 2: rows past the last and columns past the end are zeros. Without packing the copy engine
- * does it.
+ * A tile of Q of packed heads, by warps 1 and 2: rows past the last and columns past the end are zeros. Without
+ * packing the copy engine does it.
  */
 template <class C>
 DEV void

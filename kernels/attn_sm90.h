@@ -1,10 +1,10 @@
 /*
- * attn_sm90.h: fused attention forward on Hopper for 16-bit types, as one template; attn_<dtype>.hip make its instances. A
- * workgroup stays on its multiprocessor and takes tiles of rows until there are none left. One warpgroup copies (attn_feed.h);
- * the others own 64 rows each and multiply. README.md explains the schedule.
+ * attn_sm90.h: fused attention forward on Hopper for 16-bit types, as one template; attn_<dtype>.hip make its
+ * instances. A workgroup stays on its multiprocessor and takes tiles of rows until there are none left. One warpgroup
+ * copies (attn_feed.h); the others own 64 rows each and multiply. README.md explains the schedule.
  *
- * A row of scores lies in a quad of lanes: lane l has columns 8j + 2 * (l % 4) and the next one, of rows l / 4 and l / 4 + 8 of its
- * warp's 16. What the softmax leaves there is, packed, already the first operand of the next product.
+ * A row of scores lies in a quad of lanes: lane l has columns 8j + 2 * (l % 4) and the next one, of rows l / 4 and l
+ * / 4 + 8 of its warp's 16. What the softmax leaves there is, packed, already the first operand of the next product.
  */
 #ifndef AITERD_KERNELS_ATTN_SM90_H
 #define AITERD_KERNELS_ATTN_SM90_H
@@ -89,7 +89,10 @@ template <class C> struct attn_group {
 		wgmma_commit();
 	}
 
-	/* Scores of keys from `key` on that a row does not see become -Inf. A negative scale's sign goes to the scores here, too. */
+	/*
+	 * Scores of keys from `key` on that a row does not see become -Inf. A negative scale's sign goes to the
+	 * scores here, too.
+	 */
 	DEV_MEMBER void
 	mask(attn_args_in &a, const attn_work &w, int key)
 	{
@@ -127,9 +130,9 @@ template <class C> struct attn_group {
 	}
 
 	/*
-	 * Scores to probabilities, in place. The maximum only moves when a score exceeds it by more than 2^8 (so probabilities may be up
-	 * to 256), and lanes of a row agree on one only then. Returns whether it moved; then alpha is what the output so far must be
-	 * multiplied by.
+	 * Scores to probabilities, in place. The maximum only moves when a score exceeds it by more than 2^8 (so
+	 * probabilities may be up to 256), and lanes of a row agree on one only then. Returns whether it moved; then
+	 * alpha is what the output so far must be multiplied by.
 	 */
 	DEV_MEMBER bool
 	softmax(attn_args_in &a, const attn_work &w, int key, float (&alpha)[2])
@@ -137,13 +140,13 @@ template <class C> struct attn_group {
 		float top[2], scale = a.scale;
 		bool moved;
 
-		if (key < all_begin || key + C::KEYS > all_end || a.flags & ATTN_NEGATE)
+		if (__builtin_expect(key < all_begin || key + C::KEYS > all_end || a.flags & ATTN_NEGATE, false))
 			mask(a, w, key);
 		top[0] = largest<0>();
 		top[1] = largest<2>();
 		moved = __any_sync(WAVE_ALL, fmaf(top[0], scale, -maximum[0]) > ATTN_SLACK ||
 						     fmaf(top[1], scale, -maximum[1]) > ATTN_SLACK);
-		if (moved) {
+		if (__builtin_expect(moved, false)) {
 #pragma unroll
 			for (int i = 0; i < 2; i++) {
 				float x = top[i];
@@ -165,7 +168,10 @@ template <class C> struct attn_group {
 				s[4 * j + i] = x;
 				sum[i / 2] += x;
 			}
-		/* All of this is meant to run while the matrix unit works on the last product: not behind the wait for that. */
+		/*
+		 * All of this is meant to run while the matrix unit works on the last product: not behind the wait
+		 * for that.
+		 */
 		wgmma_fence(s);
 		wgmma_fence(sum);
 		return moved;
@@ -237,8 +243,8 @@ template <class C> struct attn_group {
 #pragma unroll
 		for (int j = 0; j < C::DV / 8; j++)
 			if (j * 8 < a.dim_v)
-				*(float2 *)(place + j * 8 + lane * 2) =
-					make_float2(o[4 * j + 2 * i], o[4 * j + 2 * i + 1]);
+				*(float2 *)(place + j * 8 + lane * 2) = make_float2(o[4 * j + 2 * i],
+										    o[4 * j + 2 * i + 1]);
 	}
 
 	/* NaN if one of the lane's columns of row i is not finite. */
@@ -257,8 +263,8 @@ template <class C> struct attn_group {
 	}
 
 	/*
-	 * Results to memory: of the rows, or of their split. Both rows at once: there is little that either could do while it waits for
-	 * its own numbers.
+	 * Results to memory: of the rows, or of their split. Both rows at once: there is little that either could do
+	 * while it waits for its own numbers.
 	 */
 	DEV_MEMBER void
 	finish(attn_args_in &a, const attn_work &w)
@@ -280,7 +286,7 @@ template <class C> struct attn_group {
 			/* No probability at all: no key seen, or seen with scores of -Inf only. */
 			factor[i] = empty[i] ? (count[i] > 0 ? FROM_BITS(BITS_NAN) : 0) : __fdividef(1, sum[i]);
 		}
-		if (a.partial) {
+		if (__builtin_expect(a.partial != 0, false)) {
 			float *m = a.partial + (int64_t)a.splits * a.rows * a.dim_v + w.split * a.rows;
 
 #pragma unroll
@@ -315,10 +321,14 @@ template <class C> struct attn_group {
 				}
 			}
 		}
-		repair[0] = __ballot_sync(WAVE_ALL, !bits_finite(BITS(odd<0>())) && there[0] && bits_finite(BITS(sum[0])));
-		repair[1] = __ballot_sync(WAVE_ALL, !bits_finite(BITS(odd<1>())) && there[1] && bits_finite(BITS(sum[1])));
+		repair[0] = __ballot_sync(WAVE_ALL,
+					  !bits_finite(BITS(odd<0>())) && there[0] && bits_finite(BITS(sum[0])));
+		repair[1] = __ballot_sync(WAVE_ALL,
+					  !bits_finite(BITS(odd<1>())) && there[1] && bits_finite(BITS(sum[1])));
+		if (__builtin_expect((repair[0] | repair[1]) == 0, true))
+			return;
 #pragma unroll 1
-		for (int i = 0; i < 2 && (repair[0] | repair[1]); i++) {
+		for (int i = 0; i < 2; i++) {
 			uint32_t rows = i ? repair[1] : repair[0];
 
 			/* One lane in four stands for its row. */
@@ -344,8 +354,9 @@ template <class C> struct attn_group {
 
 			visible(a, w, token, &first, &seen);
 			fix.q = w.q + (token * a.q_stride.seq + head * a.q_stride.head) * C::SIZE;
-			fix.out = a.partial ? (char *)(a.partial + ((int64_t)w.split * a.rows + w.row + token +
-								    head * a.lse_head) * a.dim_v)
+			fix.out = a.partial ? (char *)(a.partial +
+						       ((int64_t)w.split * a.rows + w.row + token + head * a.lse_head) *
+							       a.dim_v)
 					    : place(a, w, token, head);
 			fix.key = first > w.key ? first : w.key;
 			fix.key_end = first + seen < w.key_end ? first + seen : w.key_end;
@@ -409,7 +420,7 @@ attn_consume(attn_args_in &a, const attn_place<C> &place)
 				wgmma_wait_with<0>(g.sum[0] + g.sum[1]);
 				wgmma_fence(g.o);
 				place.free(ATTN_V_EMPTY, k.before());
-				if (moved)
+				if (__builtin_expect(moved, false))
 					g.rescale(alpha);
 				g.pack();
 			}
@@ -435,8 +446,6 @@ attn_sm90(const attn_sm90_args &a)
 	attn_place<C> place = {shared_at(attn_shared)};
 
 	KEEP(place.shared); /* rather than found out every time */
-	if (thread_id() >= 32 && thread_id() < 35)
-		copy_box_soon(a.maps[thread_id() - 32]);
 	place.init(a.a);
 	__syncthreads();
 	if (thread_id() < 128) {

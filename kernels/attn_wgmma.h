@@ -1,9 +1,10 @@
 /*
- * attn_wgmma.h: Hopper's instructions that attention needs, as functions: the warpgroup matrix product, copies into shared
- * memory that nobody waits for, barriers in shared memory, and the handing over of registers. Used by attn_sm90.h.
+ * attn_wgmma.h: Hopper's instructions that attention needs, as functions: the warpgroup matrix product, copies into
+ * shared memory that nobody waits for, barriers in shared memory, and the handing over of registers. Used by
+ * attn_sm90.h.
  *
- * Tiles in shared memory consist of blocks of 64 columns (128 bytes), on multiples of 1024 bytes; the 16-byte chunk c of row r
- * lies at r * 128 + (c ^ (r & 7)) * 16, which the hardware calls a swizzle of 128 bytes.
+ * Tiles in shared memory consist of blocks of 64 columns (128 bytes), on multiples of 1024 bytes; the 16-byte chunk c
+ * of row r lies at r * 128 + (c ^ (r & 7)) * 16, which the hardware calls a swizzle of 128 bytes.
  */
 #ifndef AITERD_KERNELS_ATTN_WGMMA_H
 #define AITERD_KERNELS_ATTN_WGMMA_H
@@ -104,13 +105,6 @@ copy_box(uint32_t to, const void *map, int c0, int c1, int c2, int c3, uint32_t 
 			 : "memory");
 }
 
-/* The map will be wanted. */
-DEV void
-copy_box_soon(const void *map)
-{
-	__asm__ volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
 /* What this thread has written to shared memory is there for the matrix unit. */
 DEV void
 fence_for_matrix()
@@ -152,8 +146,8 @@ wgmma_wait()
 }
 
 /*
- * The same once x, which is never negative, is known: the assembler would otherwise have what computes it wait, too, though it could
- * well run beside the products.
+ * The same once x, which is never negative, is known: the assembler would otherwise have what computes it wait, too,
+ * though it could well run beside the products.
  */
 template <int pending>
 DEV void
@@ -176,8 +170,8 @@ wgmma_fence(float (&x)[n])
 }
 
 /*
- * A value that is the same in all lanes, where the compiler knows it: in a register of the warp. Descriptors must be there, and what is added
- * to one there need not be carried over each time.
+ * A value that is the same in all lanes, where the compiler knows it: in a register of the warp. Descriptors must be
+ * there, and what is added to one there need not be carried over each time.
  */
 DEV uint32_t
 same_in_warp(uint32_t x)
@@ -186,9 +180,10 @@ same_in_warp(uint32_t x)
 }
 
 /*
- * Lower halves of descriptors of operands in shared memory, for 16 elements of the summed dimension. Rows along it (Q, K): groups
- * of 8 rows follow each other; the next 16 elements are 32 bytes on. Rows across it (V): `next` bytes from a block of 64
- * columns to the next one; the next 16 rows are 2048 bytes on. Addresses count in units of 16 bytes.
+ * Lower halves of descriptors of operands in shared memory, for 16 elements of the summed dimension. Rows along it
+ * (Q, K): groups of 8 rows follow each other; the next 16 elements are 32 bytes on. Rows across it (V): `next` bytes
+ * from a block of 64 columns to the next one; the next 16 rows are 2048 bytes on. Addresses count in units of 16
+ * bytes.
  */
 DEV uint32_t
 wgmma_along(uint32_t at)
@@ -206,8 +201,8 @@ wgmma_across(uint32_t at, uint32_t next)
 #define WG_UPPER "0x40000040"
 
 /*
- * The products for a dtype and N columns. scores: acc = or += A B^T with both in shared memory; values: acc += A B with A in
- * registers, B's rows across. The assembler wants every register by name, hence the lists.
+ * The products for a dtype and N columns. scores: acc = or += A B^T with both in shared memory; values: acc += A B
+ * with A in registers, B's rows across. The assembler wants every register by name, hence the lists.
  */
 template <class T, int N> struct wgmma;
 

@@ -19,9 +19,9 @@
  * the arguments before the launch. Boxes land in shared memory in rows of 128 bytes, swizzled by 128 bytes; outside are zeros.
  */
 struct launch_map {
-	const void *data; /* the device's */
-	uint32_t at;	  /* in the arguments, a multiple of 64 */
-	uint32_t box[4];  /* elements copied at a time */
+	const void *data;	    /* the device's */
+	uint32_t at;		    /* in the arguments, a multiple of 64 */
+	uint32_t box[4];	    /* elements copied at a time */
 	uint64_t dim[4], stride[3]; /* elements; bytes, of dim[1] and so on: dim[0] is dense */
 };
 

@@ -29,16 +29,23 @@ struct instance {
 };
 
 #define X(dq, dv, waves, blocks, steps, buffers, per_simd)                                                             \
-	{dq, dv, (waves) * ATTN_WAVE_ROWS, 32 * (blocks) * (steps), (waves) * 64, 0, 0},
+	{dq, dv, (waves)*ATTN_WAVE_ROWS, 32 * (blocks) * (steps), (waves)*64, 0, 0},
 static const struct instance instances_16bit[] = {ATTN_INSTANCES_16BIT(X)};
 static const struct instance instances_32bit[] = {ATTN_INSTANCES_32BIT(X)};
 #undef X
 #define X(dq, dv, groups, keys, stages, q_tiles, turns)                                                                \
-	{dq, dv, 64 * (groups), keys, 128 * ((groups) + 1), ATTN_SM90_SHARED(dq, dv, groups, keys, stages, q_tiles), \
-	 (groups) == 3 ? 100 : (groups) == 2 ? 75 : 54},
+	{dq,                                                                                                           \
+	 dv,                                                                                                           \
+	 64 * (groups),                                                                                                \
+	 keys,                                                                                                         \
+	 128 * ((groups) + 1),                                                                                         \
+	 ATTN_SM90_SHARED(dq, dv, groups, keys, stages, q_tiles),                                                      \
+	 (groups) == 3	 ? 100                                                                                         \
+	 : (groups) == 2 ? 75                                                                                          \
+			 : 54},
 static const struct instance instances_sm90[] = {ATTN_SM90_INSTANCES(X)};
 #undef X
-#define X(dq, dv, waves, parts, keys, kept, together, groups)                                                                          \
+#define X(dq, dv, waves, parts, keys, kept, together, groups)                                                          \
 	{dq, dv, 16 * (parts) * (waves), keys, 32 * (waves), ATTN_TF32_SHARED(dq, dv, waves, parts, keys, kept), 0},
 static const struct instance instances_tf32[] = {ATTN_TF32_INSTANCES(X)};
 #undef X
@@ -369,8 +376,8 @@ plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 				   &b->plan->launch[b->plan->count - 1]);
 	if (a.splits > 1) {
 		snprintf(symbol, sizeof symbol, "attn_combine_%s", b->kind->name);
-		if (add(b, b->kind->object, symbol, (int64_t[3]){(a.rows + 3) / 4, 1, 1},
-			4 * wave_of(d), 0, &a, sizeof a))
+		if (add(b, b->kind->object, symbol, (int64_t[3]){(a.rows + 3) / 4, 1, 1}, 4 * wave_of(d), 0, &a,
+			sizeof a))
 			return -1;
 	}
 	return copy_out(b, &a);

@@ -20,8 +20,8 @@ gpu_attn_sm90_grid(const struct attn_problem *p, int units, struct attn_args *a,
 			       "%" PRId64 " tiles of rows are more than the GPU kernels can number (%d)", tiles,
 			       ATTN_LENGTH_MAX);
 	/*
-	 * With a diagonal the longest tiles come first, whichever head they are of; without one all are as long, and those that
-	 * read the same keys follow each other.
+	 * With a diagonal the longest tiles come first, whichever head they are of; without one all are as long, and
+	 * those that read the same keys follow each other.
 	 */
 	a->chunk = p->right >= 0 ? (int32_t)heads : 1;
 	grid[0] = tiles < units ? tiles : units;

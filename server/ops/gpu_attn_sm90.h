@@ -1,6 +1,6 @@
 /*
- * gpu_attn_sm90.h: what gpu_attn.c plans differently for Hopper's 16-bit attention kernels (kernels/attn_sm90.h): workgroups that
- * take tile after tile, and tensors described to the copy engine. Pure functions.
+ * gpu_attn_sm90.h: what gpu_attn.c plans differently for Hopper's 16-bit attention kernels (kernels/attn_sm90.h):
+ * workgroups that take tile after tile, and tensors described to the copy engine. Pure functions.
  */
 #ifndef AITERD_GPU_ATTN_SM90_H
 #define AITERD_GPU_ATTN_SM90_H
