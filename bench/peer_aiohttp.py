@@ -5,6 +5,9 @@ POST /sink      reads the body, answers 20 bytes
 POST /echo      answers the body
 POST /rmsnorm   safetensors (or multipart with npy parts) x and weight in fp32, the normed x out as raw bytes
 POST /json      {"inputs": {name: {"data": [...], "shape": [...]}}}: parsed, made into arrays, counted
+
+With --torch (bench/gpu_service starts it so) the work is PyTorch's, on the GPU: /rmsnorm as above, and
+POST /attention q, k and v, [batch, sequence, heads, dim], the output as raw bytes
 """
 import argparse
 import io
@@ -40,6 +43,32 @@ async def rmsnorm(request):
     return web.Response(body=(x * scale * weight).tobytes(), content_type="application/octet-stream")
 
 
+def torch_routes():
+    """As PyTorch's documentation has it: to the GPU, its fused operator, back."""
+    import torch
+    from torch.nn import functional
+
+    async def on_gpu(request):
+        return {name: torch.from_numpy(a).to("cuda", non_blocking=True) for name, a in (await inputs(request)).items()}
+
+    def answer(out):
+        return web.Response(body=out.cpu().numpy().tobytes(), content_type="application/octet-stream")
+
+    async def torch_rmsnorm(request):
+        tensors = await on_gpu(request)
+        with torch.inference_mode():
+            return answer(functional.rms_norm(tensors["x"], tensors["weight"].shape, tensors["weight"], 1e-6))
+
+    async def torch_attention(request):
+        tensors = await on_gpu(request)
+        with torch.inference_mode():
+            out = functional.scaled_dot_product_attention(*(tensors[n].transpose(1, 2) for n in "qkv"))
+            return answer(out.transpose(1, 2).contiguous())
+
+    print("PyTorch %s on %s" % (torch.__version__, torch.cuda.get_device_name()), flush=True)
+    return [web.post("/rmsnorm", torch_rmsnorm), web.post("/attention", torch_attention)]
+
+
 async def sink(request):
     await request.read()
     return web.Response(body=b"the body was read..\n", content_type="application/octet-stream")
@@ -59,13 +88,14 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--port", type=int, default=0)
     p.add_argument("--congestion", default="")
+    p.add_argument("--torch", action="store_true")
     args = p.parse_args()
     s = socket.create_server(("127.0.0.1", args.port), backlog=4096)
     if args.congestion:
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, args.congestion.encode())  # accepted ones inherit it
     app = web.Application(client_max_size=1 << 31)
-    app.add_routes([web.post("/sink", sink), web.post("/echo", echo), web.post("/rmsnorm", rmsnorm),
-                    web.post("/json", from_json)])
+    app.add_routes([web.post("/sink", sink), web.post("/echo", echo), web.post("/json", from_json)])
+    app.add_routes(torch_routes() if args.torch else [web.post("/rmsnorm", rmsnorm)])
     print("listening on http://127.0.0.1:%d" % s.getsockname()[1], flush=True)
     web.run_app(app, sock=s, print=None, access_log=None)
 

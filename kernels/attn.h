@@ -48,6 +48,27 @@
 	X(192, 192, 4, 1, 1, 1, 1)                                                                                     \
 	X(256, 256, 4, 1, 1, 1, 1)
 
+/*
+ * Hopper, 16-bit: X(padded dim of q and k, padded dim of v, warpgroups that multiply, keys a tile, tiles of K and of V buffered, tiles
+ * of Q buffered, whether warpgroups take turns at the matrix unit). Of the same dims, those with fewer rows come later.
+ */
+#define ATTN_SM90_INSTANCES(X)                                                                                         \
+	X(64, 64, 3, 128, 4, 2, 1)                                                                                     \
+	X(64, 64, 2, 128, 4, 2, 1)                                                                                     \
+	X(64, 64, 1, 128, 4, 2, 0)                                                                                     \
+	X(96, 96, 2, 128, 2, 2, 1)                                                                                     \
+	X(128, 128, 2, 128, 2, 2, 1)                                                                                   \
+	X(128, 128, 1, 128, 2, 2, 0)                                                                                   \
+	X(192, 128, 2, 96, 2, 1, 1)                                                                                    \
+	X(192, 192, 2, 96, 2, 1, 1)                                                                                    \
+	X(256, 256, 2, 64, 2, 1, 1)
+/* Bytes of dynamic shared memory: tiles in blocks of 64 columns, barriers, descriptions of tiles. */
+#define ATTN_SM90_ROW(dim) (((dim) + 63) / 64 * 128)
+#define ATTN_SM90_TILES(dq, dv, groups, keys, stages, q_tiles)                                                         \
+	((q_tiles) * (groups) * 64 * ATTN_SM90_ROW(dq) + (stages) * (keys) * (ATTN_SM90_ROW(dq) + ATTN_SM90_ROW(dv)))
+#define ATTN_SM90_SHARED(dq, dv, groups, keys, stages, q_tiles)                                                        \
+	(ATTN_SM90_TILES(dq, dv, groups, keys, stages, q_tiles) + 256 + 512)
+
 #define ATTN_WAVE_ROWS 32
 #define ATTN_STRIDE_MAX 0x800000 /* 128 rows stay below 2^31 bytes */
 #define ATTN_LENGTH_MAX 0x3fffffff
@@ -77,6 +98,18 @@ struct attn_args {
 	float scale; /* positive: abs(softmax scale) * log2(e) */
 	int32_t batch;
 	int32_t tiles; /* grid z */
+	int32_t chunk; /* sm_90: heads (times splits) whose tiles follow each other */
+};
+
+/* attn_fwd for 16-bit types on Hopper has more: the copy engine's maps of q (if pack is 1), k and v, made before the launch. */
+#define ATTN_SM90_MAPS_AT 256
+struct attn_sm90_args {
+	struct attn_args a;
+	char fill[ATTN_SM90_MAPS_AT - sizeof(struct attn_args)];
+#ifdef __CUDACC__
+	alignas(64)
+#endif
+		char maps[3][128];
 };
 
 /* Rows of `dim` elements to rows of `dim_to`, cut or filled with zeros. */

@@ -2,10 +2,17 @@
  * attn_bf16.hip: fused attention for bf16. Kernels attn_fwd_bf16_*, attn_combine_bf16, attn_pad_bf16; see attn.h.
  */
 #include "attn_extra.h"
-#include "attn_kernel.h"
 
+#ifdef __CUDACC__
+#include "attn_sm90.h"
+#define X(dq, dv, groups, ...) \
+	ATTN_SM90_KERNEL(attn_fwd_bf16_d##dq##x##dv##_g##groups, bf16, dq, dv, groups, __VA_ARGS__)
+ATTN_SM90_INSTANCES(X)
+#else
+#include "attn_kernel.h"
 #define X(dq, dv, waves, ...) \
 	ATTN_KERNEL(attn_fwd_bf16_d##dq##x##dv##_w##waves, bf16, dq, dv, waves, __VA_ARGS__)
 ATTN_INSTANCES_16BIT(X)
+#endif
 ATTN_COMBINE(attn_combine_bf16, bf16)
 ATTN_PAD(attn_pad_bf16, bf16)

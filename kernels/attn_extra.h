@@ -9,6 +9,7 @@
 #include "device.h"
 
 #define ATTN_EXTRA_THREADS 256
+#define ATTN_COMBINE_THREADS (4 * WAVE) /* a row each wave */
 
 /* Where row number `row` of the log-sum-exp lies in out, in elements. */
 DEV int64_t
@@ -27,11 +28,10 @@ attn_out_place(attn_args_in &a, int64_t row)
 /* A wave makes one row: the splits' outputs, weighed with what their maxima say. */
 template <class T>
 DEV void
-attn_combine()
+attn_combine(attn_args_in &a)
 {
-	attn_args_in &a = attn_args_get();
 	int lane = thread_id() % WAVE;
-	int64_t row = (int64_t)__builtin_amdgcn_workgroup_id_x() * (ATTN_EXTRA_THREADS / WAVE) +
+	int64_t row = (int64_t)group_x() * (ATTN_COMBINE_THREADS / WAVE) +
 		      uniform(thread_id() / WAVE);
 	const float *m = a.partial + (int64_t)a.splits * a.rows * a.dim_v + row, *l = m + (int64_t)a.splits * a.rows;
 	float top = -INF, sum = 0;
@@ -73,7 +73,7 @@ template <class T>
 DEV void
 attn_pad(const attn_pad_args &a)
 {
-	int64_t i = (int64_t)__builtin_amdgcn_workgroup_id_x() * ATTN_EXTRA_THREADS + thread_id(), row = i / a.dim_to;
+	int64_t i = (int64_t)group_x() * ATTN_EXTRA_THREADS + thread_id(), row = i / a.dim_to;
 	int column = (int)(i - row * a.dim_to);
 
 	if (row >= a.rows)
@@ -82,13 +82,12 @@ attn_pad(const attn_pad_args &a)
 }
 
 #define ATTN_COMBINE(name, T)                                                                                          \
-	KERNEL BOUNDS(ATTN_EXTRA_THREADS, 4) void name(attn_args a)                                                    \
+	KERNEL BOUNDS(ATTN_COMBINE_THREADS, 4) void name(ARGUMENT attn_args a)                                         \
 	{                                                                                                              \
-		(void)a;                                                                                               \
-		attn_combine<T>();                                                                                     \
+		attn_combine<T>(ATTN_ARGS(a));                                                                         \
 	}
 #define ATTN_PAD(name, T)                                                                                              \
-	KERNEL BOUNDS(ATTN_EXTRA_THREADS, 4) void name(attn_pad_args a)                                                \
+	KERNEL BOUNDS(ATTN_EXTRA_THREADS, 4) void name(ARGUMENT attn_pad_args a)                                            \
 	{                                                                                                              \
 		attn_pad<T>(a);                                                                                        \
 	}

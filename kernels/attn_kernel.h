@@ -275,7 +275,7 @@ attn_store(const attn_wave<C> &w, const attn_result<C> &result, const attn_row &
 		else
 			result.template store<typename C::T, false>(place, w, factor);
 	}
-	odd = ballot(largest >= 0x7f800000u && row.there && bits_finite(BITS(sum)));
+	odd = wave_ballot(largest >= 0x7f800000u && row.there && bits_finite(BITS(sum)));
 	return (uint32_t)(odd | odd >> 32);
 }
 

@@ -13,6 +13,7 @@
 #include "attn.h"
 
 #define ATTN_NAIVE_TILE 128
+#define ATTN_NAIVE_THREADS 256
 #define ATTN_NAIVE_ROUND 32
 
 struct attn_naive_args {

@@ -57,7 +57,7 @@ attn_repair_value(attn_args_in &a, const attn_work &w, const attn_repair_row &r,
 		up = up || nan || (odd && !(x >> 31));
 		down = down || nan || (odd && x >> 31);
 	}
-	if (ballot(!up && !down))
+	if (wave_ballot(!up && !down))
 		sum = BITS(attn_repair_sum<T>(a, w, r, column) * r.factor);
 	return up && down ? BITS_NAN : up ? BITS_INF : down ? BITS_MINUS_INF : sum;
 }

@@ -9,8 +9,9 @@
 #include "device.h"
 
 /* Kernel arguments where they lie, so that they need not stay in registers. */
-typedef const __attribute__((address_space(4))) attn_args attn_args_in;
+typedef CONSTANT attn_args attn_args_in;
 
+#ifndef __CUDACC__
 /* The kernel's arguments; what is read through one result is not kept for use through another. */
 DEV attn_args_in &
 attn_args_get()
@@ -20,6 +21,11 @@ attn_args_get()
 	__asm__("" : "+s"(a));
 	return *a;
 }
+
+#define ATTN_ARGS(a) ((void)(a), attn_args_get())
+#else
+#define ATTN_ARGS(a) (a) /* of a kernel's parameter `a` */
+#endif
 
 /* One workgroup's share: a tile of rows of one sequence and key/value head, and the keys of its split. */
 struct attn_work {
@@ -31,6 +37,8 @@ struct attn_work {
 	int first_row; /* of this workgroup */
 	int split;
 	int key, key_end; /* keys of the split that some row here may see */
+	/* As coordinates; batch is 0 where sequences lie one after the other, from first_q and first_k on. */
+	int batch, head, head_k, first_q, first_k;
 };
 
 DEV int
@@ -73,6 +81,11 @@ attn_sequence_get(attn_args_in &a, int b, int64_t head, int64_t head_k, attn_wor
 		w.len_q = uniform(a.cu_q[b + 1]) - (int)q0;
 		w.len_k = uniform(a.cu_k[b + 1]) - (int)k0;
 	}
+	w.batch = a.cu_q ? 0 : b;
+	w.head = (int)head;
+	w.head_k = (int)head_k;
+	w.first_q = (int)q0;
+	w.first_k = (int)k0;
 	w.q = (const char *)a.q + (b * a.q_stride.batch + q0 * a.q_stride.seq + head * a.q_stride.head) * (int)sizeof(T);
 	w.k = (const char *)a.k +
 	      (b * a.k_stride.batch + k0 * a.k_stride.seq + head_k * a.k_stride.head) * (int)sizeof(T);
@@ -83,12 +96,14 @@ attn_sequence_get(attn_args_in &a, int b, int64_t head, int64_t head_k, attn_wor
 	w.row = b * a.lse_batch + q0 + head * a.lse_head;
 }
 
-/* From the place in the grid. False: nothing to do. `tile_rows` rows a workgroup, splits on multiples of `tile_keys`. */
+/*
+ * From a place in the grid of attn.h. False: nothing to do. `tile_rows` rows a workgroup, splits on multiples of
+ * `tile_keys`.
+ */
 template <class T>
 DEV bool
-attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
+attn_work_at(attn_args_in &a, int x, int y, int z, int tile_rows, int tile_keys, attn_work &w)
 {
-	int x = (int)__builtin_amdgcn_workgroup_id_x(), y = (int)__builtin_amdgcn_workgroup_id_y();
 	int b = uniform((int)((uint32_t)x / (uint32_t)a.heads_k)), head_k = x - b * a.heads_k, groups = a.groups;
 	int last, begin, count, tiles;
 
@@ -96,7 +111,7 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 	attn_sequence_get<T>(a, b, (int64_t)head_k * (groups * a.pack) + (y - w.split * groups) * a.pack, head_k, w);
 	w.rows = w.len_q * a.pack;
 	/* Last tile first: with a causal mask that is the longest. */
-	w.first_row = (a.tiles - 1 - (int)__builtin_amdgcn_workgroup_id_z()) * tile_rows;
+	w.first_row = (a.tiles - 1 - z) * tile_rows;
 	if (w.first_row >= w.rows)
 		return false;
 	visible(a, w, token_of(a, w.first_row), &w.key, &count);
@@ -113,6 +128,14 @@ attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
 		w.key_end = last < w.key_end ? last : w.key_end;
 	}
 	return true;
+}
+
+/* Of this workgroup. */
+template <class T>
+DEV bool
+attn_work_get(attn_args_in &a, int tile_rows, int tile_keys, attn_work &w)
+{
+	return attn_work_at<T>(a, group_x(), group_y(), group_z(), tile_rows, tile_keys, w);
 }
 
 #endif

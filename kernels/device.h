@@ -1,51 +1,20 @@
 /*
- * device.h: the little of a GPU's language that our kernels use, so that a plain clang compiles them without a vendor's
- * headers. Vector types, wave and workgroup operations, bounded global memory. Included by every .hip file.
- * Matrix instructions are not here: attn_mfma.h.
+ * device.h: the little of a GPU's language that our kernels use, the same for every architecture: vector types, wave and
+ * workgroup operations, elements. Included by every .hip file. Architectures bring device_<arch>.h; clang compiles for
+ * gfx942, nvcc for sm_90.
  */
 #ifndef AITERD_KERNELS_DEVICE_H
 #define AITERD_KERNELS_DEVICE_H
 
 #include <stdint.h>
 
-#define KERNEL extern "C" __attribute__((global))
-#define DEV __attribute__((device, always_inline)) static inline
-#define DEV_MEMBER __attribute__((device, always_inline)) inline
-#define SHARED __attribute__((shared))
-#define LOCAL __attribute__((address_space(3))) /* of a pointer into SHARED memory */
-/* A kernel's workgroup size, and how many waves a SIMD must be able to hold (512 registers shared by all). */
-#define BOUNDS(threads, waves)                                                                                         \
-	__attribute__((amdgpu_flat_work_group_size(threads, threads), amdgpu_waves_per_eu(waves, waves)))
-
-#define WAVE 64
-
-typedef _Float16 fp16;
-typedef struct {
-	uint16_t bits;
-} bf16;
-
-template <class E, int N> using vec = E __attribute__((ext_vector_type(N)));
-typedef vec<float, 2> f2;
-typedef vec<float, 4> f4;
-typedef vec<float, 16> f16;
-typedef vec<uint32_t, 2> u2;
-typedef vec<uint32_t, 4> u4;
+#ifdef __CUDACC__
+#include "device_sm90.h"
+#else
+#include "device_gfx942.h"
+#endif
 
 #define INF __builtin_inff()
-
-DEV int
-thread_id()
-{
-	return (int)__builtin_amdgcn_workitem_id_x();
-}
-
-/*
- * The kernels are compiled with -fno-honor-nans, because only then does a maximum of three take one instruction. So whatever is
- * about NaN works on the bits; macros, because a function's float arguments and results would be taken for numbers.
- */
-#define BITS(x)                                                                                                        \
-	__builtin_bit_cast(uint32_t, (float)(x)) /* the cast because clang 19 takes element 0 of a vector for any */
-#define FROM_BITS(x) __builtin_bit_cast(float, (uint32_t)(x))
 #define BITS_NAN 0x7fc00000u
 #define BITS_INF 0x7f800000u
 #define BITS_MINUS_INF 0xff800000u
@@ -62,114 +31,11 @@ bits_zero(uint32_t x)
 	return x << 1 == 0;
 }
 
-/* The same, but what is computed from it is computed here: for seldom taken branches in loops, to keep registers free. */
-DEV int
-thread_id_here()
-{
-	int id = thread_id();
-
-	__asm__ volatile("" : "+v"(id));
-	return id;
-}
-
-/* 2^x and log2(x), the hardware's: one unit in the last place. */
-DEV float
-exp2_fast(float x)
-{
-	return __builtin_amdgcn_exp2f(x);
-}
-
-DEV float
-log2_fast(float x)
-{
-	return __builtin_amdgcn_logf(x);
-}
-
-/* A value that is the same in all lanes, in a scalar register. */
-DEV int
-uniform(int x)
-{
-	return __builtin_amdgcn_readfirstlane(x);
-}
-
-DEV float
-lane_get(float x, int lane)
-{
-	return FROM_BITS((uint32_t)__builtin_amdgcn_readlane((int)BITS(x), lane));
-}
-
-/* The value of lane ^ mask. */
-DEV float
-lane_xor(float x, int mask)
-{
-	return FROM_BITS(__builtin_amdgcn_ds_bpermute((thread_id_here() ^ mask) % WAVE * 4, (int)BITS(x)));
-}
-
-DEV double
-lane_xor(double x, int mask)
-{
-	u2 w = __builtin_bit_cast(u2, x);
-	int at = (thread_id_here() ^ mask) % WAVE * 4;
-	u2 y = {(uint32_t)__builtin_amdgcn_ds_bpermute(at, (int)w.x),
-		(uint32_t)__builtin_amdgcn_ds_bpermute(at, (int)w.y)};
-
-	return __builtin_bit_cast(double, y);
-}
-
-DEV uint64_t
-ballot(bool x)
-{
-	return __builtin_amdgcn_ballot_w64(x);
-}
-
-/* All of the workgroup's accesses to SHARED memory before it come before those after it. */
-DEV void
-barrier()
-{
-	__builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
-	__builtin_amdgcn_s_barrier();
-	__builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
-}
-
-/* Global memory of `size` bytes from p, both uniform: loads past the end give 0. */
-typedef __amdgpu_buffer_rsrc_t window;
-#define WINDOW_OUTSIDE 0x80000000u /* an offset that is never inside */
-
-DEV window
-window_make(const void *p, uint32_t size)
-{
-	return __builtin_amdgcn_make_buffer_rsrc((void *)p, 0, (int)size, 0x00027000);
-}
-
-template <int BYTES> struct window_word;
-template <> struct window_word<8> {
-	typedef u2 type;
-	DEV_MEMBER static u2
-	load(window w, uint32_t at)
-	{
-		return __builtin_amdgcn_raw_buffer_load_b64(w, at, 0, 0);
-	}
-};
-template <> struct window_word<16> {
-	typedef u4 type;
-	DEV_MEMBER static u4
-	load(window w, uint32_t at)
-	{
-		return __builtin_amdgcn_raw_buffer_load_b128(w, at, 0, 0);
-	}
-};
-
 /* Elements: to and from float, to nearest even. */
 DEV float
 to_float(float x)
 {
 	return x;
-}
-
-DEV float
-to_float(fp16 x)
-{
-	return (float)x;
 }
 
 DEV float
@@ -190,20 +56,24 @@ template <> struct rounded<fp16> {
 	DEV_MEMBER static fp16
 	from(float x)
 	{
-		return (fp16)x;
+		return to_fp16(x);
 	}
 };
 /*
- * A NaN keeps its upper half: the carry could only turn one with a mantissa of all ones into 0, and what the hardware makes, or
- * takes over from a bf16 operand, is none such.
+ * On AMD a NaN keeps its upper half: the carry could only turn one with a mantissa of all ones into 0, and what the hardware makes,
+ * or takes over from a bf16 operand, is none such. On NVIDIA it is, so there the hardware rounds.
  */
 template <> struct rounded<bf16> {
 	DEV_MEMBER static bf16
 	from(float x)
 	{
+#ifdef __CUDACC__
+		return to_bf16(x);
+#else
 		uint32_t b = BITS(x);
 
 		return bf16{(uint16_t)((b + 0x7fff + (b >> 16 & 1)) >> 16)};
+#endif
 	}
 };
 

@@ -6,37 +6,46 @@
 #include "device.h"
 #include "rmsnorm.h"
 
-/* 16 bytes of a row, at any address. */
-template <class T> struct piece {
-	enum { COUNT = 16 / (int)sizeof(T) };
-	struct {
-		T e[COUNT];
-	} x;
+/* BYTES of a row: 16, or a single element where rows may begin anywhere and the architecture minds. */
+template <class T, int BYTES> struct piece : elements<T> {};
+
+template <class T> struct piece<T, (int)sizeof(T)> {
+	enum { COUNT = 1 };
+	T x;
 
 	DEV_MEMBER void
 	load(const T *from)
 	{
-		u4 w;
-
-		__builtin_memcpy(&w, from, 16);
-		x = __builtin_bit_cast(decltype(x), w);
+		x = *from;
 	}
 
 	DEV_MEMBER void
 	store(T *to) const
 	{
-		u4 w = __builtin_bit_cast(u4, x);
+		*to = x;
+	}
 
-		__builtin_memcpy(to, &w, 16);
+	DEV_MEMBER float
+	get(int) const
+	{
+		return to_float(x);
+	}
+
+	DEV_MEMBER void
+	keep()
+	{
 	}
 };
 
-/* Sum over the `threads` threads of a row, the same in all of them. S is float or double. */
-template <int threads, class S>
+/*
+ * Sum over the `threads` threads of a row, the same in all of them. S is float or double. `once`: the workgroup calls it no
+ * second time.
+ */
+template <int threads, bool once = false, class S>
 DEV S
 row_sum(S x)
 {
-	SHARED static S part[threads / WAVE];
+	SHARED S part[threads / WAVE];
 	S sum = 0;
 
 #pragma unroll
@@ -44,7 +53,8 @@ row_sum(S x)
 		x += lane_xor(x, mask);
 	if constexpr (threads == WAVE)
 		return x;
-	barrier(); /* the last row's reading of `part` */
+	if constexpr (!once)
+		barrier(); /* the last row's reading of `part` */
 	part[thread_id() / WAVE] = x;
 	barrier();
 #pragma unroll
@@ -60,23 +70,27 @@ plain(uint32_t sum)
 	return sum > 0x0d000000u && sum < BITS_INF; /* 3.9e-31; far above what denormal squares lose */
 }
 
-template <class T>
+template <class T, int BYTES>
 DEV void
-scale(piece<T> &p, const piece<T> &weight, float factor)
+scale(piece<T, BYTES> &p, const piece<T, BYTES> &weight, float factor)
 {
+	if constexpr (BYTES == (int)sizeof(T)) {
+		p.x = rounded<T>::from(p.get(0) * factor * weight.get(0));
+	} else {
 #pragma unroll
-	for (int i = 0; i < piece<T>::COUNT; i++)
-		p.x.e[i] = rounded<T>::from(to_float(p.x.e[i]) * factor * to_float(weight.x.e[i]));
+		for (int i = 0; i < piece<T, BYTES>::COUNT; i += 2)
+			p.put(i, p.get(i) * factor * weight.get(i), p.get(i + 1) * factor * weight.get(i + 1));
+	}
 }
 
 /* Without the first `skip` elements, which another thread has too. */
-template <class T>
+template <class T, int BYTES>
 DEV float
-square(const piece<T> &p, int skip, float sum)
+square(const piece<T, BYTES> &p, int skip, float sum)
 {
 #pragma unroll
-	for (int i = 0; i < piece<T>::COUNT; i++) {
-		float x = to_float(p.x.e[i]);
+	for (int i = 0; i < piece<T, BYTES>::COUNT; i++) {
+		float x = p.get(i);
 
 		sum = __builtin_fmaf(x, i < skip ? 0 : x, sum);
 	}
@@ -92,19 +106,20 @@ wide_row(const rmsnorm_args &a, const T *from, T *to)
 
 	for (int64_t i = thread_id() % threads; i < a.n; i += threads)
 		sum += (double)to_float(from[i]) * (double)to_float(from[i]);
-	sum = 1 / __builtin_sqrt(row_sum<threads>(sum) / (double)a.n + a.eps);
+	sum = 1 / sqrt_wide(row_sum<threads>(sum) / (double)a.n + a.eps);
 	for (int64_t i = thread_id() % threads; i < a.n; i += threads)
 		to[i] = rounded<T>::from(
 			(float)((double)to_float(from[i]) * sum * (double)to_float(((const T *)a.weight)[i])));
 }
 
-template <class T, int threads, int vectors>
+#ifndef __CUDACC__
+template <class T, int BYTES, int threads, int vectors>
 DEV void
 rmsnorm(const rmsnorm_args &a)
 {
-	constexpr int count = piece<T>::COUNT, block = threads < 256 ? 256 : threads;
+	constexpr int count = piece<T, BYTES>::COUNT, block = RMSNORM_BLOCK(threads);
 	int lane = thread_id() % threads, n = (int)a.n;
-	piece<T> weight[vectors], x[vectors];
+	piece<T, BYTES> weight[vectors], x[vectors];
 	constexpr bool keep = vectors <= 4; /* the weights in registers, too */
 	int at[vectors];
 
@@ -115,7 +130,7 @@ rmsnorm(const rmsnorm_args &a)
 		if (keep && at[i] < n)
 			weight[i].load((const T *)a.weight + (at[i] < n - count ? at[i] : n - count));
 	}
-	for (int64_t row = (int64_t)__builtin_amdgcn_workgroup_id_x() * (block / threads) + uniform(thread_id() / threads);
+	for (int64_t row = (int64_t)(uint32_t)group_x() * (block / threads) + uniform(thread_id() / threads);
 	     row < a.rows; row += (int64_t)a.groups * (block / threads)) {
 		const T *from = (const T *)a.x + row * a.n;
 		T *to = (T *)a.out + row * a.n;
@@ -124,7 +139,7 @@ rmsnorm(const rmsnorm_args &a)
 		/* Otherwise what is known of each place, for each element, would be kept in registers from row to row. */
 #pragma unroll
 		for (int i = 0; i < vectors; i++)
-			__asm__ volatile("" : "+v"(at[i]));
+			KEEP(at[i]);
 #pragma unroll
 		for (int i = 0; i < vectors; i++)
 			if (at[i] < n)
@@ -138,7 +153,7 @@ rmsnorm(const rmsnorm_args &a)
 			wide_row<T, threads>(a, from, to);
 			continue;
 		}
-		factor = __builtin_amdgcn_rsqf(sum / (float)n + (float)a.eps);
+		factor = rsqrt_fast(sum / (float)n + (float)a.eps);
 #pragma unroll
 		for (int i = 0; i < vectors; i++)
 			if (at[i] < n) {
@@ -149,35 +164,204 @@ rmsnorm(const rmsnorm_args &a)
 			}
 	}
 }
+#else
+/* A workgroup makes `block / threads` rows and ends: while it waits for memory or stores, others begin. Pieces never overlap. */
+template <class T, int BYTES, int threads, int vectors>
+DEV void
+rmsnorm(const rmsnorm_args &a)
+{
+	constexpr int count = piece<T, BYTES>::COUNT, block = RMSNORM_BLOCK(threads);
+	constexpr bool early = vectors <= 4; /* enough registers for loading the weights at once */
+	int64_t row = (int64_t)blockIdx.x * (block / threads) + thread_id() / threads;
+	int first = thread_id() % threads * count, n = (int)a.n;
+	const T *from = (const T *)a.x + row * a.n;
+	T *to = (T *)a.out + row * a.n;
+	piece<T, BYTES> weight[vectors], x[vectors];
+	float sum = 0, factor;
+
+	if (row >= a.rows)
+		return;
+	/* Threads behind the row's end load its last piece, for nothing: conditions would cost more. */
+#pragma unroll
+	for (int i = 0; i < vectors; i++)
+		x[i].load(from + min(first + i * threads * count, n - count));
+	if constexpr (early) {
+#pragma unroll
+		for (int i = 0; i < vectors; i++)
+			weight[i].load((const T *)a.weight + min(first + i * threads * count, n - count));
+	}
+#pragma unroll
+	for (int i = 0; i < vectors; i++) {
+		float more = square(x[i], 0, sum);
+
+		sum = first + i * threads * count < n ? more : sum;
+	}
+	sum = row_sum<threads, true>(sum);
+	if (!plain(BITS(sum))) {
+		wide_row<T, threads>(a, from, to);
+		return;
+	}
+	factor = rsqrt_fast(sum / (float)n + (float)a.eps);
+#pragma unroll
+	for (int i = 0; i < vectors; i++) {
+		int at = first + i * threads * count;
+
+		if (at >= n)
+			continue;
+		x[i].keep();
+		if constexpr (!early)
+			weight[i].load((const T *)a.weight + at);
+		scale(x[i], weight[i], factor);
+		x[i].store(to + at);
+	}
+}
+#endif
 
 template <class T>
 DEV void
 rmsnorm_long(const rmsnorm_args &a)
 {
-	for (int64_t row = __builtin_amdgcn_workgroup_id_x(); row < a.rows; row += a.groups)
+	for (int64_t row = (uint32_t)group_x(); row < a.rows; row += a.groups)
 		wide_row<T, RMSNORM_LONG_THREADS>(a, (const T *)a.x + row * a.n, (T *)a.out + row * a.n);
 }
 
-#define RMSNORM(name, T, threads, vectors)                                                                             \
-	KERNEL BOUNDS(threads < 256 ? 256 : threads, vectors <= 2 ? 8 : vectors == 4 && threads < 1024 ? 5 : 4) void name(rmsnorm_args a)                 \
+/* Element i's place in its row. */
+DEV int64_t
+row_of(const rmsnorm_naive_args &a, int64_t i)
+{
+	return (uint64_t)i >> 32 ? i / a.n : (uint32_t)i / (uint32_t)a.n;
+}
+
+template <class T, int BYTES>
+DEV void
+squares_pieces(const rmsnorm_naive_args &a)
+{
+	constexpr int count = piece<T, BYTES>::COUNT;
+	int64_t total = a.rows * a.n, step = (int64_t)a.groups * RMSNORM_NAIVE_THREADS * count;
+
+	for (int64_t i = ((int64_t)group_x() * RMSNORM_NAIVE_THREADS + thread_id()) * count; i < total; i += step) {
+		piece<T, BYTES> x;
+		float y[count];
+
+		x.load((const T *)a.x + i);
+#pragma unroll
+		for (int e = 0; e < count; e++)
+			y[e] = x.get(e) * x.get(e);
+		if constexpr (count == 1) {
+			a.squares[i] = y[0];
+		} else {
+#pragma unroll
+			for (int e = 0; e < count; e += 4) {
+				const float four[4] = {y[e], y[e + 1], y[e + 2], y[e + 3]};
+
+				store_together(a.squares + i + e, four);
+			}
+		}
+	}
+}
+
+template <class T, int BYTES>
+DEV void
+scale_pieces(const rmsnorm_naive_args &a)
+{
+	constexpr int count = piece<T, BYTES>::COUNT;
+	int64_t total = a.rows * a.n, step = (int64_t)a.groups * RMSNORM_NAIVE_THREADS * count;
+
+	for (int64_t i = ((int64_t)group_x() * RMSNORM_NAIVE_THREADS + thread_id()) * count; i < total; i += step) {
+		int64_t row = row_of(a, i);
+		piece<T, BYTES> x, weight;
+
+		x.load((const T *)a.x + i);
+		weight.load((const T *)a.weight + (i - row * a.n));
+		scale(x, weight, a.factors[row]);
+		x.store((T *)a.out + i);
+	}
+}
+
+DEV void
+mean(const rmsnorm_naive_args &a)
+{
+	for (int64_t row = (uint32_t)group_x(); row < a.rows; row += a.groups) {
+		const float *from = a.squares + row * a.n;
+		float sum = 0;
+
+		for (int64_t i = thread_id(); i < a.n; i += RMSNORM_NAIVE_THREADS)
+			sum += from[i];
+		sum = row_sum<RMSNORM_NAIVE_THREADS>(sum);
+		if (thread_id() == 0)
+			a.factors[row] = rsqrt_fast(sum / (float)a.n + (float)a.eps);
+	}
+}
+
+/* How many waves each SIMD, or workgroups each multiprocessor, must be able to hold for memory to be kept busy. */
+#ifndef __CUDACC__
+#define RESIDENT(threads, vectors) (vectors <= 2 ? 8 : vectors == 4 && threads < 1024 ? 5 : 4)
+#define RESIDENT_LONG 4
+#else
+#define RESIDENT(threads, vectors) ((threads) == 1024 ? 1 : (vectors <= 2 ? 1280 : 1152) / RMSNORM_BLOCK(threads))
+#define RESIDENT_LONG 2
+#endif
+
+#define RMSNORM(name, T, BYTES, threads, vectors)                                                                      \
+	KERNEL BOUNDS(RMSNORM_BLOCK(threads), RESIDENT(threads, vectors *(16 / BYTES))) void name(ARGUMENT rmsnorm_args a)           \
 	{                                                                                                              \
-		rmsnorm<T, threads, vectors>(a);                                                                       \
+		rmsnorm<T, BYTES, threads, vectors *(16 / BYTES)>(a);                                                  \
 	}
 #define RMSNORM_LONG(name, T)                                                                                          \
-	KERNEL BOUNDS(RMSNORM_LONG_THREADS, 4) void name(rmsnorm_args a)                                               \
+	KERNEL BOUNDS(RMSNORM_LONG_THREADS, RESIDENT_LONG) void name(ARGUMENT rmsnorm_args a)                          \
 	{                                                                                                              \
 		rmsnorm_long<T>(a);                                                                                    \
 	}
 
-#define X(threads, vectors) RMSNORM(rmsnorm_fp16_##threads##x##vectors, fp16, threads, vectors)
-RMSNORM_INSTANCES(X)
+#define RMSNORM_NAIVE(name, T)                                                                                         \
+	KERNEL BOUNDS(RMSNORM_NAIVE_THREADS, 4) void rmsnorm_squares_##name(ARGUMENT rmsnorm_naive_args a)             \
+	{                                                                                                              \
+		if (a.together)                                                                                        \
+			squares_pieces<T, 16>(a);                                                                      \
+		else                                                                                                   \
+			squares_pieces<T, (int)sizeof(T)>(a);                                                          \
+	}                                                                                                              \
+	KERNEL BOUNDS(RMSNORM_NAIVE_THREADS, 4) void rmsnorm_scale_##name(ARGUMENT rmsnorm_naive_args a)               \
+	{                                                                                                              \
+		if (a.together)                                                                                        \
+			scale_pieces<T, 16>(a);                                                                        \
+		else                                                                                                   \
+			scale_pieces<T, (int)sizeof(T)>(a);                                                            \
+	}
+
+#ifndef __CUDACC__
+#define INSTANCES RMSNORM_INSTANCES
+#else
+#define INSTANCES RMSNORM_INSTANCES_SM90
+#endif
+#define X(threads, vectors) RMSNORM(rmsnorm_fp16_##threads##x##vectors, fp16, 16, threads, vectors)
+INSTANCES(X)
 #undef X
-#define X(threads, vectors) RMSNORM(rmsnorm_bf16_##threads##x##vectors, bf16, threads, vectors)
-RMSNORM_INSTANCES(X)
+#define X(threads, vectors) RMSNORM(rmsnorm_bf16_##threads##x##vectors, bf16, 16, threads, vectors)
+INSTANCES(X)
 #undef X
-#define X(threads, vectors) RMSNORM(rmsnorm_fp32_##threads##x##vectors, float, threads, vectors)
-RMSNORM_INSTANCES(X)
+#define X(threads, vectors) RMSNORM(rmsnorm_fp32_##threads##x##vectors, float, 16, threads, vectors)
+INSTANCES(X)
 #undef X
+#ifdef __CUDACC__
+#define X(threads, vectors) RMSNORM(rmsnorm_fp16_##threads##x##vectors##_any, fp16, 2, threads, vectors)
+RMSNORM_INSTANCES_SM90_ANY(X)
+#undef X
+#define X(threads, vectors) RMSNORM(rmsnorm_bf16_##threads##x##vectors##_any, bf16, 2, threads, vectors)
+RMSNORM_INSTANCES_SM90_ANY(X)
+#undef X
+#define X(threads, vectors) RMSNORM(rmsnorm_fp32_##threads##x##vectors##_any, float, 4, threads, vectors)
+RMSNORM_INSTANCES_SM90_ANY(X)
+#undef X
+#endif
 RMSNORM_LONG(rmsnorm_fp16_long, fp16)
 RMSNORM_LONG(rmsnorm_bf16_long, bf16)
 RMSNORM_LONG(rmsnorm_fp32_long, float)
+RMSNORM_NAIVE(fp16, fp16)
+RMSNORM_NAIVE(bf16, bf16)
+RMSNORM_NAIVE(fp32, float)
+KERNEL BOUNDS(RMSNORM_NAIVE_THREADS, 4) void
+rmsnorm_mean(ARGUMENT rmsnorm_naive_args a)
+{
+	mean(a);
+}

@@ -97,6 +97,7 @@ header_in '(zlib|zstd|igzip_lib|isa-l)\.h' 'server/codec/[a-z0-9_]+\.[ch]'
 header_in '(cblas|openblas)\.h' 'server/ops/[a-z0-9_]+_cpu\.c|server/front/no_blas\.c'
 header_in 'immintrin\.h' 'server/ops/[a-z0-9_]+\.[ch]|server/codec/[a-z0-9_]+\.[ch]'
 header_in 'sd-daemon\.h' 'server/main\.c|server/front/[a-z0-9_]+\.c'
+header_in 'cuda\.h' 'server/worker/hip_cuda\.h'
 
 # Which folder may include which: base knows nobody, operators only base, codecs no sockets, a worker no front.
 arrow() {

@@ -22,7 +22,9 @@
 #define SWEEP_NS 250000000u
 #define EXPIRE_NS 20000000u /* while jobs run: how exact their deadlines are */
 #define EVENTS 128
-#define ACCEPTS 64 /* per turn */
+#define LINGER_NS 60000u /* about as long as a small job takes on a GPU, and as waking up twice does */
+#define LINGER_CORES 4	 /* where there are fewer, somebody else has use for them */
+#define ACCEPTS 64	 /* per turn */
 #define WARN_NS 1000000000u
 
 int
@@ -395,6 +397,17 @@ links_poll(struct loop *l)
 	}
 }
 
+static bool
+links_have_news(const struct loop *l)
+{
+	unsigned i;
+
+	for (i = 0; i < l->n_links; i++)
+		if (link_has_news(l->links[i].link))
+			return true;
+	return false;
+}
+
 /* About to wait: false when a worker has answered since. */
 static bool
 links_sleep(struct loop *l)
@@ -409,20 +422,26 @@ links_sleep(struct loop *l)
 
 /*
  * Wait for something to do. While requests are under way, the others (worker, clients on this machine) first get the
- * processor: what they do meanwhile arrives together, without a sleep and a wake-up for each.
+ * processor: what they do meanwhile arrives together, without a sleep and a wake-up for each. With a GPU, whose small jobs
+ * take no longer than waking up does, look a little longer.
  */
 static int
 wait_events(struct loop *l, struct epoll_event *ev)
 {
+	uint64_t until = 0;
 	unsigned d;
 	int n;
 
 	if (l->http_ready)
 		return epoll_wait(l->epfd, ev, EVENTS, 0);
-	if (jobs_queued(l)) {
+	if (l->lingers && jobs_queued(l))
+		until = clock_ns() + LINGER_NS;
+	while (jobs_queued(l)) {
 		sched_yield();
 		if ((n = epoll_wait(l->epfd, ev, EVENTS, 0)) != 0)
 			return n;
+		if (until == 0 || links_have_news(l) || clock_ns() > until)
+			break;
 	}
 	if (!links_sleep(l))
 		return 0;
@@ -443,6 +462,7 @@ loop_main(void *arg)
 	int i, n;
 
 	l->n_links = supervisor_devices(l->svc->sup);
+	l->lingers = l->n_links > 1 && sysconf(_SC_NPROCESSORS_ONLN) >= LINGER_CORES; /* the last is the cpu */
 	while (!should_stop(l)) {
 		n = wait_events(l, ev);
 		if (n == -1 && errno != EINTR)

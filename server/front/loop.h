@@ -59,6 +59,7 @@ struct loop {
 	int n_listen;
 	struct loop_listener *listeners;
 	bool http_ready;    /* libmicrohttpd has something to do */
+	bool lingers;	    /* a device is a GPU and there are cores to spare: see wait_events */
 	uint64_t warned_ns; /* about descriptors running out */
 	uint64_t now_ns;    /* of this turn */
 	uint64_t next_sweep_ns, refused_ns;

@@ -11,31 +11,62 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../kernels/attn_fp32.h"
 #include "../kernels/attn_naive.h"
+#include "ops/gpu_attn_sm90.h"
 
 #define SPLITS_MAX 64
-#define TILES_PER_SPLIT 2 /* at least; fewer and the combining costs more than the waiting */
+/* At least; fewer and the combining costs more than the waiting. */
+#define TILES_PER_SPLIT 2
+#define TILES_PER_SPLIT_SM90 4
 
+/*
+ * A kernel: padded dims, rows and keys of a tile, threads of a workgroup, dynamic shared memory; what a tile of rows costs beside
+ * those of other instances (measured on an H200), if workgroups take tile after tile.
+ */
 struct instance {
-	int dim, dim_v, waves, blocks, steps;
+	int dim, dim_v, rows, keys, threads, lds, cost;
 };
 
-#define X(dq, dv, waves, blocks, steps, buffers, per_simd) {dq, dv, waves, blocks, steps},
+#define X(dq, dv, waves, blocks, steps, buffers, per_simd)                                                             \
+	{dq, dv, (waves)*ATTN_WAVE_ROWS, 32 * (blocks) * (steps), (waves)*64, 0, 0},
 static const struct instance instances_16bit[] = {ATTN_INSTANCES_16BIT(X)};
 static const struct instance instances_32bit[] = {ATTN_INSTANCES_32BIT(X)};
 #undef X
+#define X(dq, dv, groups, keys, stages, q_tiles, turns)                                                                \
+	{dq,                                                                                                           \
+	 dv,                                                                                                           \
+	 64 * (groups),                                                                                                \
+	 keys,                                                                                                         \
+	 128 * ((groups) + 1),                                                                                         \
+	 ATTN_SM90_SHARED(dq, dv, groups, keys, stages, q_tiles),                                                      \
+	 (groups) == 3	 ? 100                                                                                         \
+	 : (groups) == 2 ? 75                                                                                          \
+			 : 54},
+static const struct instance instances_sm90[] = {ATTN_SM90_INSTANCES(X)};
+#undef X
+#define X(dq, dv, waves, parts, keys, kept, together, groups)                                                          \
+	{dq, dv, 16 * (parts) * (waves), keys, 32 * (waves), ATTN_TF32_SHARED(dq, dv, waves, parts, keys, kept), 0},
+static const struct instance instances_tf32[] = {ATTN_TF32_INSTANCES(X)};
+#undef X
 
 struct kind {
+	enum launch_family family;
 	enum dtype dtype;
 	const char *name, *object;
 	const struct instance *instances;
 	size_t count;
+	bool persistent; /* workgroups take tile after tile */
 };
 
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 static const struct kind kinds[] = {
-	{DT_FP16, "fp16", "attn_fp16.co", instances_16bit, sizeof instances_16bit / sizeof instances_16bit[0]},
-	{DT_BF16, "bf16", "attn_bf16.co", instances_16bit, sizeof instances_16bit / sizeof instances_16bit[0]},
-	{DT_FP32, "fp32", "attn_fp32.co", instances_32bit, sizeof instances_32bit / sizeof instances_32bit[0]},
+	{LAUNCH_CDNA, DT_FP16, "fp16", "attn_fp16.co", instances_16bit, COUNT(instances_16bit), false},
+	{LAUNCH_CDNA, DT_BF16, "bf16", "attn_bf16.co", instances_16bit, COUNT(instances_16bit), false},
+	{LAUNCH_CDNA, DT_FP32, "fp32", "attn_fp32.co", instances_32bit, COUNT(instances_32bit), false},
+	{LAUNCH_SM90, DT_FP16, "fp16", "attn_fp16.cubin", instances_sm90, COUNT(instances_sm90), true},
+	{LAUNCH_SM90, DT_BF16, "bf16", "attn_bf16.cubin", instances_sm90, COUNT(instances_sm90), true},
+	{LAUNCH_SM90, DT_FP32, "fp32", "attn_fp32.cubin", instances_tf32, COUNT(instances_tf32), false},
 };
 
 /* A plan in the making. */
@@ -66,8 +97,8 @@ reserve(struct planner *b, int64_t bytes)
 }
 
 static int
-add(struct planner *b, const char *object, const char *symbol, const int64_t grid[3], int threads, const void *arg,
-    size_t arg_len)
+add(struct planner *b, const char *object, const char *symbol, const int64_t grid[3], int threads, int lds,
+    const void *arg, size_t arg_len)
 {
 	struct launch *l = &b->plan->launch[b->plan->count];
 
@@ -86,6 +117,7 @@ add(struct planner *b, const char *object, const char *symbol, const int64_t gri
 		l->grid[i] = (uint32_t)grid[i];
 	l->block[0] = (uint32_t)threads;
 	l->block[1] = l->block[2] = 1;
+	l->lds = (uint32_t)lds;
 	l->arg_len = (uint32_t)arg_len;
 	memcpy(l->arg, arg, arg_len);
 	b->plan->count++;
@@ -137,7 +169,7 @@ pad(struct planner *b, const void *from, void *to, int64_t rows, int64_t dim, in
 	a.dim = (int32_t)dim;
 	a.dim_to = (int32_t)dim_to;
 	snprintf(symbol, sizeof symbol, "attn_pad_%s", b->kind->name);
-	return add(b, b->kind->object, symbol, (int64_t[3]){(rows * dim_to + 255) / 256, 1, 1}, 256, &a, sizeof a);
+	return add(b, b->kind->object, symbol, (int64_t[3]){(rows * dim_to + 255) / 256, 1, 1}, 256, 0, &a, sizeof a);
 }
 
 /* A tensor whose rows are not on 16-byte boundaries goes through the workspace, with longer rows. */
@@ -173,8 +205,9 @@ static int64_t
 choose_splits(const struct attn_problem *p, const struct launch_device *d, int64_t groups, int64_t tile_keys)
 {
 	int64_t tiles = (p->seqlen_k + tile_keys - 1) / tile_keys, splits = d->compute_units / groups;
+	int64_t most = tiles / (d->family == LAUNCH_SM90 ? TILES_PER_SPLIT_SM90 : TILES_PER_SPLIT);
 
-	splits = splits < tiles / TILES_PER_SPLIT ? splits : tiles / TILES_PER_SPLIT;
+	splits = splits < most ? splits : most;
 	return splits < 1 ? 1 : splits > SPLITS_MAX ? SPLITS_MAX : splits;
 }
 
@@ -260,56 +293,100 @@ copy_out(struct planner *b, const struct attn_args *a)
 	return out_is_copied(b) ? pad(b, a->out, b->p->out, a->rows, a->dim_v, b->p->dim_v) : 0;
 }
 
-/* Workgroups of 32 rows a wave, before the keys are split. */
+/* Workgroups of an instance's rows, before the keys are split. */
 static int64_t
-workgroups(const struct attn_problem *p, int64_t pack, int waves)
+workgroups(const struct attn_problem *p, int64_t pack, const struct instance *i)
 {
-	int64_t rows = waves * ATTN_WAVE_ROWS;
+	return p->batch * (p->heads_q / pack) * ((p->seqlen_q * pack + i->rows - 1) / i->rows);
+}
 
-	return p->batch * (p->heads_q / pack) * ((p->seqlen_q * pack + rows - 1) / rows);
+/* One with fewer rows if the first leaves compute units without work. */
+static void
+choose_rows(struct planner *b, const struct launch_device *d, struct attn_args *a)
+{
+	a->pack = (int32_t)choose_pack(b->p, b->instance->rows);
+	if (workgroups(b->p, a->pack, b->instance) >= d->compute_units)
+		return;
+	b->instance = smaller(b->kind, b->instance);
+	a->pack = (int32_t)choose_pack(b->p, b->instance->rows);
+}
+
+/* Where workgroups take tile after tile: the one that is through first. */
+static void
+choose_rows_persistent(struct planner *b, const struct launch_device *d, struct attn_args *a)
+{
+	const struct instance *i = b->instance, *end = b->kind->instances + b->kind->count;
+	int64_t best = INT64_MAX;
+
+	for (; i < end && i->dim == b->instance->dim && i->dim_v == b->instance->dim_v; i++) {
+		int64_t pack = choose_pack(b->p, i->rows);
+		int64_t cost = (workgroups(b->p, pack, i) + d->compute_units - 1) / d->compute_units * i->cost;
+
+		if (cost >= best)
+			continue;
+		best = cost;
+		b->instance = i;
+		a->pack = (int32_t)pack;
+	}
+}
+
+static int
+wave_of(const struct launch_device *d)
+{
+	return d->family == LAUNCH_SM90 ? 32 : 64;
 }
 
 static int
 plan_fused(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 {
 	const struct attn_problem *p = b->p;
-	int64_t tile_rows, tile_keys;
 	char symbol[LAUNCH_SYMBOL_MAX];
 	struct attn_args a;
+	int64_t grid[3];
 
 	if (prepare(b, tokens_k, &a))
 		return -1;
-	a.pack = (int32_t)choose_pack(p, b->instance->waves * ATTN_WAVE_ROWS);
-	if (workgroups(p, a.pack, b->instance->waves) < d->compute_units) {
-		b->instance = smaller(b->kind, b->instance);
-		a.pack = (int32_t)choose_pack(p, b->instance->waves * ATTN_WAVE_ROWS);
-	}
-	tile_rows = b->instance->waves * ATTN_WAVE_ROWS;
-	tile_keys = 32 * b->instance->blocks * b->instance->steps;
+	if (b->kind->persistent)
+		choose_rows_persistent(b, d, &a);
+	else
+		choose_rows(b, d, &a);
 	a.groups = a.heads_q / a.heads_k / a.pack;
 	set_scale(&a, p->scale);
-	a.tiles = (int32_t)((p->seqlen_q * a.pack + tile_rows - 1) / tile_rows);
-	a.splits = (int32_t)choose_splits(p, d, workgroups(p, a.pack, b->instance->waves), tile_keys);
+	a.tiles = (int32_t)((p->seqlen_q * a.pack + b->instance->rows - 1) / b->instance->rows);
+	a.splits = (int32_t)choose_splits(p, d, workgroups(p, a.pack, b->instance), b->instance->keys);
 	if (a.splits > 1)
 		a.partial = reserve(b, a.splits * a.rows * (a.dim_v + 2) * (int64_t)sizeof(float));
 
-	snprintf(symbol, sizeof symbol, "attn_fwd_%s_d%dx%d_w%d", b->kind->name, b->instance->dim, b->instance->dim_v,
-		 b->instance->waves);
-	b->plan->named = b->plan->count;
-	if (add(b, b->kind->object, symbol, (int64_t[3]){p->batch * p->heads_k, a.groups * a.splits, a.tiles},
-		b->instance->waves * 64, &a, sizeof a))
+	grid[0] = p->batch * p->heads_k;
+	grid[1] = a.groups * a.splits;
+	grid[2] = a.tiles;
+	if (b->kind->persistent && gpu_attn_sm90_grid(p, d->compute_units, &a, grid, b->e) == -1)
 		return -1;
+	if (b->kind->persistent)
+		snprintf(symbol, sizeof symbol, "attn_fwd_%s_d%dx%d_g%d", b->kind->name, b->instance->dim,
+			 b->instance->dim_v, b->instance->rows / 64);
+	else
+		snprintf(symbol, sizeof symbol, "attn_fwd_%s_d%dx%d_w%d", b->kind->name, b->instance->dim,
+			 b->instance->dim_v, b->instance->threads / wave_of(d));
+	b->plan->named = b->plan->count;
+	if (add(b, b->kind->object, symbol, grid, b->instance->threads, b->instance->lds, &a, sizeof a))
+		return -1;
+	if (b->kind->persistent)
+		gpu_attn_sm90_maps(p, tokens_k, &a, b->instance->rows, b->instance->keys,
+				   &b->plan->launch[b->plan->count - 1]);
 	if (a.splits > 1) {
 		snprintf(symbol, sizeof symbol, "attn_combine_%s", b->kind->name);
-		if (add(b, b->kind->object, symbol, (int64_t[3]){(a.rows + 3) / 4, 1, 1}, 256, &a, sizeof a))
+		if (add(b, b->kind->object, symbol, (int64_t[3]){(a.rows + 3) / 4, 1, 1}, 4 * wave_of(d), 0, &a,
+			sizeof a))
 			return -1;
 	}
 	return copy_out(b, &a);
 }
 
 static int
-plan_naive(struct planner *b, int64_t tokens_k)
+plan_naive(struct planner *b, int64_t tokens_k, const struct launch_device *d)
 {
+	const char *object = d->family == LAUNCH_SM90 ? "attn_naive.cubin" : "attn_naive.co";
 	static const char *const steps[] = {"scores", "softmax", "product"};
 	const struct attn_problem *p = b->p;
 	int64_t units = p->batch * p->heads_q, tiles_q = (p->seqlen_q + ATTN_NAIVE_TILE - 1) / ATTN_NAIVE_TILE;
@@ -337,14 +414,15 @@ plan_naive(struct planner *b, int64_t tokens_k)
 		if (grids[i][2] == 0) /* not one key: there are no scores */
 			continue;
 		snprintf(symbol, sizeof symbol, "attn_%s_%s", steps[i], b->kind->name);
-		if (add(b, "attn_naive.co", symbol, grids[i], 256, &n, sizeof n))
+		if (add(b, object, symbol, grids[i], ATTN_NAIVE_THREADS, 0, &n, sizeof n))
 			return -1;
 	}
 	return copy_out(b, &n.a);
 }
 
 static int
-begin(struct planner *b, const struct attn_problem *p, void *workspace, struct launch_plan *plan, struct err *e)
+begin(struct planner *b, const struct attn_problem *p, const struct launch_device *d, void *workspace,
+      struct launch_plan *plan, struct err *e)
 {
 	memset(plan, 0, sizeof *plan);
 	memset(b, 0, sizeof *b);
@@ -352,8 +430,8 @@ begin(struct planner *b, const struct attn_problem *p, void *workspace, struct l
 	b->plan = plan;
 	b->workspace = workspace;
 	b->e = e;
-	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-		if (kinds[i].dtype == p->dtype)
+	for (size_t i = 0; i < COUNT(kinds); i++)
+		if (kinds[i].dtype == p->dtype && kinds[i].family == d->family)
 			b->kind = &kinds[i];
 	if (!b->kind)
 		return err_set(e, ERR_UNAVAILABLE_IMPL, "there is no GPU attention kernel for %s",
@@ -373,7 +451,7 @@ gpu_attn_plan(const struct attn_problem *p, int64_t tokens_k, const struct launc
 {
 	struct planner b;
 
-	if (begin(&b, p, workspace, plan, e))
+	if (begin(&b, p, d, workspace, plan, e))
 		return -1;
 	/* The longest query is 0 only where there is no row at all. */
 	return p->batch == 0 || p->seqlen_q == 0 ? 0 : plan_fused(&b, tokens_k, d);
@@ -385,8 +463,7 @@ gpu_attn_naive_plan(const struct attn_problem *p, int64_t tokens_k, const struct
 {
 	struct planner b;
 
-	(void)d;
-	if (begin(&b, p, workspace, plan, e))
+	if (begin(&b, p, d, workspace, plan, e))
 		return -1;
-	return p->batch == 0 || p->seqlen_q == 0 ? 0 : plan_naive(&b, tokens_k);
+	return p->batch == 0 || p->seqlen_q == 0 ? 0 : plan_naive(&b, tokens_k, d);
 }

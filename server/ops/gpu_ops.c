@@ -56,10 +56,20 @@ rmsnorm_own(const struct op_call *c, const struct launch_device *d, void *worksp
 	return gpu_rmsnorm_plan(&p, d, plan, e);
 }
 
+static int
+rmsnorm_naive(const struct op_call *c, const struct launch_device *d, void *workspace, struct launch_plan *plan,
+	      struct err *e)
+{
+	struct rmsnorm_problem p;
+
+	rmsnorm_problem_get(c, &p);
+	return gpu_rmsnorm_naive_plan(&p, d, workspace, plan, e);
+}
+
 static const struct gpu_op table[] = {
 	{&op_flash_attn_func, attn_own, attn_naive, attn_aiter},
 	{&op_flash_attn_varlen_func, attn_own, attn_naive, attn_aiter},
-	{&op_rmsnorm, rmsnorm_own, NULL, NULL},
+	{&op_rmsnorm, rmsnorm_own, rmsnorm_naive, NULL},
 };
 
 const struct gpu_op *

@@ -1,7 +1,7 @@
 /*
- * dev_hip.c: a GPU as a device, through the HIP runtime's module API. Linked into aiterd-worker-hip, and with the emulator
- * instead of the runtime (DEVICE_EMULATED) into aiterd-worker-emulated. It knows no operator: planners (ops/gpu_ops.h)
- * say what to launch.
+ * dev_hip.c: a GPU as a device, through the HIP runtime's module API. Linked into aiterd-worker-hip; with the emulator
+ * instead of the runtime (DEVICE_EMULATED) into aiterd-worker-emulated; with CUDA under HIP's names (DEVICE_CUDA) into
+ * aiterd-worker-cuda. It knows no operator: planners (ops/gpu_ops.h) say what to launch.
  *
  * One stream takes everything in order, memory too: what is freed is reused by later work of the stream only.
  */
@@ -15,12 +15,6 @@
 #include "clock.h"
 #include "ops/gpu_ops.h"
 #include "worker/aiter_files.h"
-
-#ifdef DEVICE_EMULATED
-#define KIND "emulated"
-#else
-#define KIND "hip"
-#endif
 
 #define QUEUED_MAX 8			/* runs, before the host waits: so that a cancelled job ends soon */
 #define MEMORY_ASKED_NS 10000000u	/* asking the driver each time would cost small jobs dearly */
@@ -94,10 +88,10 @@ find_device(int ordinal, struct err *e)
 	if (rc == hipSuccess)
 		rc = hipGetDeviceCount(&n);
 	if (rc != hipSuccess)
-		return err_set(e, ERR_DEVICE_UNAVAILABLE, "HIP finds no device: %s", hipGetErrorString(rc));
+		return err_set(e, ERR_DEVICE_UNAVAILABLE, HIP_WORD " finds no device: %s", hipGetErrorString(rc));
 	if (ordinal >= n)
-		return err_set(e, ERR_DEVICE_UNAVAILABLE, KIND ":%d was asked for, HIP finds %d device%s", ordinal, n,
-			       n == 1 ? "" : "s");
+		return err_set(e, ERR_DEVICE_UNAVAILABLE, HIP_KIND ":%d was asked for, " HIP_WORD " finds %d device%s",
+			       ordinal, n, n == 1 ? "" : "s");
 	return 0;
 }
 
@@ -117,6 +111,7 @@ learn(struct device *d, int ordinal, struct err *e)
 	snprintf(h->name, sizeof(h->name), "%.95s", p->name);
 	snprintf(h->arch, sizeof(h->arch), "%.*s", (int)strcspn(p->gcnArchName, ":"), p->gcnArchName);
 	h->facts.compute_units = p->multiProcessorCount;
+	h->facts.family = HIP_FAMILY;
 	h->memory_total = p->totalGlobalMem;
 	if (hipDeviceGetAttribute(&khz, hipDeviceAttributeClockRate, ordinal) == hipSuccess && khz > 0)
 		h->mhz = (uint32_t)khz / 1000;
@@ -132,7 +127,7 @@ hip_close(struct device *d)
 	struct hip *h = d->priv;
 
 	if (h->flush)
-		dev_free(d, h->flush, FLUSH_BYTES);
+		(void)hipFree(h->flush);
 	for (int i = 0; i < DEVICE_MARKS; i++)
 		if (h->marks[i])
 			(void)hipEventDestroy(h->marks[i]);
@@ -182,13 +177,6 @@ fail:
 	return -1;
 }
 
-/* 60342131 is 6.3.42131; from 5 on HIP counts so. */
-static void
-version_text(char *text, size_t size, const char *what, int v)
-{
-	snprintf(text, size, "%s %d.%d.%d", what, v / 10000000, v / 100000 % 100, v % 100000);
-}
-
 static void
 hip_info(struct device *d, struct device_info *info)
 {
@@ -202,18 +190,18 @@ hip_info(struct device *d, struct device_info *info)
 	if (h->aiter)
 		snprintf(info->aiter, sizeof(info->aiter), "%s", h->aiter->summary);
 	if (hipRuntimeGetVersion(&version) == hipSuccess)
-		version_text(info->runtime, sizeof(info->runtime), "HIP", version);
+		snprintf(info->runtime, sizeof(info->runtime), HIP_VERSION_FORMAT, HIP_VERSION_PARTS(version));
 #ifdef DEVICE_EMULATED
 	snprintf(info->driver, sizeof(info->driver), "emulator (%.16s)", emu_isa_name());
 	info->timing_meaningless = 1;
 #else
-	FILE *f = fopen("/sys/module/amdgpu/version", "re"); /* only drivers that come with ROCm have this file */
+	FILE *f = fopen(HIP_DRIVER_FILE, "re");
 	char driver[32];
 
 	if (f && fgets(driver, sizeof(driver), f))
-		snprintf(info->driver, sizeof(info->driver), "amdgpu %.*s", (int)strcspn(driver, "\n"), driver);
+		snprintf(info->driver, sizeof(info->driver), HIP_DRIVER " %.*s", (int)strcspn(driver, "\n"), driver);
 	else if (hipDriverGetVersion(&version) == hipSuccess)
-		version_text(info->driver, sizeof(info->driver), "HIP", version);
+		snprintf(info->driver, sizeof(info->driver), HIP_VERSION_FORMAT, HIP_VERSION_PARTS(version));
 	if (f)
 		fclose(f);
 #endif
@@ -382,9 +370,13 @@ hip_plan(struct device *d, struct device_plan *p, struct err *e)
 			goto fail;
 		assert(hp->plan.workspace == workspace);
 	}
-	for (int i = 0; i < hp->plan.count; i++)
-		if (hip_objects_kernel(h->objects, d, &hp->plan.launch[i], &hp->kernels[i], e) == -1)
+	for (int i = 0; i < hp->plan.count; i++) {
+		struct launch *l = &hp->plan.launch[i];
+
+		if (hip_objects_kernel(h->objects, d, l, &hp->kernels[i], e) == -1 ||
+		    hip_check(d, hip_maps_make(l, l->arg), "describing a tensor to the copy engine", e) == -1)
 			goto fail;
+	}
 	plan_name(p, &hp->plan);
 	return 0;
 fail:
@@ -474,6 +466,19 @@ hip_host_unpin(struct device *d, void *p, size_t bytes)
 		(void)hipGetLastError();
 }
 
+/* NULL where pinning failed. */
+static void *
+hip_reach(struct device *d, void *p)
+{
+	void *at = NULL;
+
+	(void)d;
+	if (hipHostGetDevicePointer(&at, p, 0) == hipSuccess)
+		return at;
+	(void)hipGetLastError();
+	return NULL;
+}
+
 static bool
 hip_pool_stats(struct device *d, bool reset, uint64_t *used, uint64_t *high)
 {
@@ -520,14 +525,20 @@ hip_flush(struct device *d, struct err *e)
 {
 	struct hip *h = d->priv;
 
-	if (!h->flush && !(h->flush = dev_alloc(d, FLUSH_BYTES, e)))
-		return -1;
+	/* Not from the pool and not counted: it is no request's. */
+	if (!h->flush) {
+		if (h->has_pool && hipStreamSynchronize(h->stream) == hipSuccess)
+			(void)hipMemPoolTrimTo(h->pool, 0);
+		if (hip_check(d, hipMalloc(&h->flush, FLUSH_BYTES), "allocating memory to clear the caches with", e) ==
+		    -1)
+			return -1;
+	}
 	return hip_check(d, hipMemsetAsync(h->flush, 0, FLUSH_BYTES, h->stream), "clearing the caches", e);
 }
 #endif
 
 const struct device_ops device_backend = {
-	.kind = KIND,
+	.kind = HIP_KIND,
 	.open = hip_open,
 	.close = hip_close,
 	.info = hip_info,
@@ -545,6 +556,7 @@ const struct device_ops device_backend = {
 	.elapsed = hip_elapsed,
 	.host_pin = hip_host_pin,
 	.host_unpin = hip_host_unpin,
+	.reach = hip_reach,
 	.pool_stats = hip_pool_stats,
 	.mem_info = hip_mem_info,
 #ifndef DEVICE_EMULATED

@@ -199,6 +199,12 @@ dev_host_unpin(struct device *d, void *p, size_t bytes)
 		d->ops->host_unpin(d, p, bytes);
 }
 
+void *
+dev_reach(struct device *d, void *p)
+{
+	return d->ops->reach ? d->ops->reach(d, p) : NULL;
+}
+
 void
 dev_mem_info(struct device *d, uint64_t *available, uint64_t *total)
 {

@@ -17,7 +17,8 @@
 
 struct device;
 
-#define DEVICE_MARKS 4
+/* Moments of a job: the upload's begin and end, a timed run's, the download's. */
+enum { MARK_UP, MARK_UP_END, MARK_RUN, MARK_RUN_END, MARK_DOWN, MARK_DOWN_END, DEVICE_MARKS };
 
 /* How one call will be carried out; made once per job and implementation, run as often as asked. */
 struct device_plan {
@@ -57,6 +58,8 @@ struct device_ops {
 	/* Register a mapped slab for fast copies. NULL: nothing to do. Failing is no error, only slower. */
 	void (*host_pin)(struct device *d, void *p, size_t bytes);
 	void (*host_unpin)(struct device *d, void *p, size_t bytes);
+	/* The device's address of host memory, where its kernels can work on that in place; else NULL. May be NULL. */
+	void *(*reach)(struct device *d, void *p);
 	void (*mem_info)(struct device *d, uint64_t *free, uint64_t *total);
 	/* What the allocator itself counts, rounding and all: bytes in use, and the most since the last `reset`. False
 	 * or NULL: it does not, device.c's counters hold. */
@@ -105,6 +108,7 @@ int dev_mark(struct device *d, int mark, struct err *e);
 int dev_elapsed(struct device *d, int from, int to, double *ms, struct err *e);
 void dev_host_pin(struct device *d, void *p, size_t bytes);
 void dev_host_unpin(struct device *d, void *p, size_t bytes);
+void *dev_reach(struct device *d, void *p); /* p lies in what was pinned */
 void dev_mem_info(struct device *d, uint64_t *free, uint64_t *total);
 int dev_flush(struct device *d, struct err *e);
 /* Begin to watch the peak anew (a job begins); bytes in use at the moment. */

@@ -1,5 +1,5 @@
 /*
- * hip_objects.c: code objects, files in a folder per architecture, loaded through HIP's module API and kept; and the
+ * hip_objects.c: code objects, files in a folder per architecture (gfx942, sm_90), loaded through HIP's module API and kept; and the
  * kernels in them by name. Called by dev_hip.c, which owns the one instance.
  */
 #include "worker/dev_hip.h"
@@ -151,6 +151,13 @@ out:
 	return rc;
 }
 
+/* Code objects are called so: ELF files both, AMD's .co and NVIDIA's .cubin. */
+static bool
+is_object(const char *name, size_t len)
+{
+	return (len > 3 && strcmp(name + len - 3, ".co") == 0) || (len > 6 && strcmp(name + len - 6, ".cubin") == 0);
+}
+
 /* The smallest, as loading takes a while. */
 int
 hip_objects_probe(struct hip_objects *o, struct device *d, struct err *e)
@@ -165,7 +172,7 @@ hip_objects_probe(struct hip_objects *o, struct device *d, struct err *e)
 	while (dir && (f = readdir(dir))) {
 		size_t len = strlen(f->d_name);
 
-		if (len < 4 || len >= sizeof(smallest) || strcmp(f->d_name + len - 3, ".co") != 0 ||
+		if (len >= sizeof(smallest) || !is_object(f->d_name, len) ||
 		    fstatat(dirfd(dir), f->d_name, &st, 0) == -1 || (*smallest && st.st_size >= bytes))
 			continue;
 		memcpy(smallest, f->d_name, len + 1);

@@ -52,6 +52,39 @@ tensor_count(const struct op *op)
 	return n;
 }
 
+static int
+plan_make(struct run *r, const struct op_call *call, uint32_t impl, struct err *e)
+{
+	r->plan = (struct device_plan){.op = r->op, .call = call, .impl = (enum impl)impl};
+	if (dev_plan(r->d, &r->plan, e) == -1)
+		return -1;
+	r->planned = true;
+	return 0;
+}
+
+static void
+plan_undo(struct run *r)
+{
+	if (r->planned)
+		dev_unplan(r->d, &r->plan);
+	r->planned = false;
+}
+
+/* Point the tensors at the host's memory as the device sees it, if it sees all of it. */
+static bool
+reach_all(struct run *r, int n)
+{
+	void *at[OP_TENSORS_MAX];
+
+	for (int i = 0; i < n; i++)
+		if (r->call.tensors[i].dtype != DT_NONE && !(at[i] = dev_reach(r->d, r->call.tensors[i].data)))
+			return false;
+	for (int i = 0; i < n; i++)
+		if (r->call.tensors[i].dtype != DT_NONE)
+			r->call.tensors[i].data = at[i];
+	return true;
+}
+
 int
 run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct msg_done *done, struct err *e)
 {
@@ -68,6 +101,10 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	r->call = job->call;
 	r->in_bytes = r->out_bytes = 0;
 	r->counted = false;
+	/* Each wait, and each moment noted, costs a small job a good part of its time. */
+	r->late = !unified && job->iters == 1;
+	r->close = r->late && job->warmup == 0 && !job->flush;
+	r->planned = false;
 
 	done->memory.allocated_before = dev_window(d);
 	n = tensor_count(r->op);
@@ -81,10 +118,12 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	}
 	done->memory.inputs = r->in_bytes;
 	done->memory.outputs = r->out_bytes;
-	if (unified) {
+	r->in_place = r->close && r->in_bytes + r->out_bytes <= RUN_TINY_BYTES && job->baseline == IMPL_AUTO &&
+		      reach_all(r, n);
+	if (unified || r->in_place) {
 		dev_use(d, r->in_bytes + r->out_bytes);
 		r->counted = true;
-		return 0;
+		return plan_make(r, &r->call, job->impl, e);
 	}
 	for (int i = 0; i < n; i++) {
 		struct tensor *t = &r->call.tensors[i];
@@ -95,29 +134,27 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 		if (!t->data)
 			return -1;
 	}
-	if (dev_mark(d, 0, e) == -1)
+	/* Before anything is queued: the device shall not wait for planning. */
+	if (plan_make(r, &r->call, job->impl, e) == -1 || dev_mark(d, MARK_UP, e) == -1)
 		return -1;
 	for (int i = 0; i < n; i++)
 		if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_IN &&
 		    dev_upload(d, r->call.tensors[i].data, job->call.tensors[i].data, r->call.tensors[i].bytes, e) == -1)
 			return -1;
-	return dev_mark(d, 1, e);
+	return r->close ? 0 : dev_mark(d, MARK_UP_END, e);
 }
 
-/* Warm up, then run and time; `name` and `s` tell what ran and how long it took. */
+/* Warm up, then run and time; `name` and `s` tell what ran and how long it took (late: s when MARK_RUN_END is reached). */
 static int
-measure(struct run *r, const struct op_call *call, enum impl impl, char *name, struct sample_stats *s, struct err *e)
+measure(struct run *r, struct device_plan *plan, bool late, char *name, struct sample_stats *s, struct err *e)
 {
 	const struct msg_job *job = r->job;
-	struct device_plan plan = {.op = r->op, .call = call, .impl = impl};
 	double few[FEW_SAMPLES], *samples = few;
 	uint64_t total = (uint64_t)job->warmup + job->iters;
 	int rc = -1;
 
 	if (job->iters > FEW_SAMPLES && !(samples = malloc(job->iters * sizeof(*samples))))
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory to note %u times in", job->iters);
-	if (dev_plan(r->d, &plan, e) == -1)
-		goto out_samples;
 	for (uint64_t i = 0; i < total; i++) {
 		bool timed = i >= job->warmup;
 
@@ -134,25 +171,27 @@ measure(struct run *r, const struct op_call *call, enum impl impl, char *name, s
 		}
 		if (timed && job->flush && dev_flush(r->d, e) == -1)
 			goto out;
-		if (timed && dev_mark(r->d, 2, e) == -1)
+		if (timed && dev_mark(r->d, MARK_RUN, e) == -1)
 			goto out;
-		if (dev_run(r->d, &plan, e) == -1)
+		if (dev_run(r->d, plan, e) == -1)
 			goto out;
-		if (timed && (dev_mark(r->d, 3, e) == -1 || dev_elapsed(r->d, 2, 3, &samples[i - job->warmup], e) == -1))
+		if (timed && dev_mark(r->d, MARK_RUN_END, e) == -1)
+			goto out;
+		if (timed && !late && dev_elapsed(r->d, MARK_RUN, MARK_RUN_END, &samples[i - job->warmup], e) == -1)
 			goto out;
 		dev_settle(r->d);
 	}
-	if (dev_sync(r->d, e) == -1)
-		goto out;
-	run_statistics(samples, job->iters, s);
+	if (!late) {
+		if (dev_sync(r->d, e) == -1)
+			goto out;
+		run_statistics(samples, job->iters, s);
+	}
 	s->warmup = job->warmup;
-	memcpy(name, plan.name, MSG_IMPL_MAX);
+	memcpy(name, plan->name, MSG_IMPL_MAX);
 	rc = 0;
 out:
 	if (rc == -1)
 		dev_settle(r->d);
-	dev_unplan(r->d, &plan);
-out_samples:
 	if (samples != few)
 		free(samples);
 	return rc;
@@ -163,8 +202,9 @@ run_execute(struct run *r, struct err *e)
 {
 	struct msg_done *done = r->done;
 
-	if (measure(r, &r->call, (enum impl)r->job->impl, done->impl, &done->kernel, e) == -1)
+	if (measure(r, &r->plan, r->late, done->impl, &done->kernel, e) == -1)
 		return -1;
+	plan_undo(r);
 	done->memory.workspace = r->d->window_scratch;
 	done->memory.peak = dev_window_peak(r->d);
 	return 0;
@@ -174,17 +214,25 @@ int
 run_collect(struct run *r, struct err *e)
 {
 	struct device *d = r->d;
+	double ms;
 
-	if (!d->ops->unified) {
-		if (dev_elapsed(d, 0, 1, &r->done->upload_ms, e) == -1 || dev_mark(d, 2, e) == -1)
+	if (!d->ops->unified && !r->in_place) {
+		if (!r->close && dev_mark(d, MARK_DOWN, e) == -1)
 			return -1;
 		for (int i = 0; i < tensor_count(r->op); i++)
 			if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_OUT &&
 			    dev_download(d, r->job->call.tensors[i].data, r->call.tensors[i].data,
 					 r->call.tensors[i].bytes, e) == -1)
 				return -1;
-		if (dev_mark(d, 3, e) == -1 || dev_elapsed(d, 2, 3, &r->done->download_ms, e) == -1)
+		if (dev_mark(d, MARK_DOWN_END, e) == -1 ||
+		    dev_elapsed(d, r->close ? MARK_RUN_END : MARK_DOWN, MARK_DOWN_END, &r->done->download_ms, e) == -1 ||
+		    dev_elapsed(d, MARK_UP, r->close ? MARK_RUN : MARK_UP_END, &r->done->upload_ms, e) == -1)
 			return -1;
+	}
+	if (r->late) {
+		if (dev_elapsed(d, MARK_RUN, MARK_RUN_END, &ms, e) == -1)
+			return -1;
+		run_statistics(&ms, 1, &r->done->kernel);
 	}
 	dev_mem_info(d, &r->done->memory.device_free, &r->done->memory.device_total);
 	return 0;
@@ -231,8 +279,10 @@ run_baseline(struct run *r, struct err *e)
 		if (!t->data)
 			return -1;
 	}
-	if (measure(r, &r->base, (enum impl)r->job->baseline, done->baseline_impl, &done->baseline, e) == -1)
+	if (plan_make(r, &r->base, r->job->baseline, e) == -1 ||
+	    measure(r, &r->plan, false, done->baseline_impl, &done->baseline, e) == -1)
 		return -1;
+	plan_undo(r);
 	for (int i = 0; i < n; i++) {
 		struct tensor t = r->base.tensors[i];
 		double diff;
@@ -261,6 +311,7 @@ run_baseline(struct run *r, struct err *e)
 void
 run_release(struct run *r)
 {
+	plan_undo(r);
 	for (int i = 0; i < OP_TENSORS_MAX; i++) {
 		dev_free(r->d, r->owned[i], r->call.tensors[i].bytes);
 		dev_free(r->d, r->base_owned[i], r->call.tensors[i].bytes);

@@ -10,6 +10,9 @@
 #include "msg.h"
 #include "worker/device.h"
 
+/* What takes less time than telling of it: inputs and outputs together. */
+#define RUN_TINY_BYTES 32768
+
 /* Asked between two runs of a job: true ends it with ERR_CLIENT_GONE. */
 struct run_watch {
 	bool (*cancelled)(void *cls);
@@ -25,6 +28,11 @@ struct run {
 	struct op_call call; /* tensors' data: device memory */
 	uint64_t in_bytes, out_bytes;
 	bool counted; /* in_bytes and out_bytes are counted as used (unified devices) */
+	bool late; /* the one timed run is not waited for before the outputs are on their way: run_collect asks its time */
+	bool close;    /* and nothing lies between upload, run and download: their ends and beginnings are one */
+	bool in_place; /* so small that the kernel works on the host's memory, which takes less time than copying */
+	bool planned;  /* `plan` is to be undone */
+	struct device_plan plan;
 	void *owned[OP_TENSORS_MAX];
 	/* The baseline's outputs, on the device and, where that is another place, on the host. */
 	struct op_call base;

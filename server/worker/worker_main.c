@@ -28,8 +28,8 @@
 #define LOOPS_MAX 256
 #define QUIET_NS 100000u /* for so long at most an answer lies there before its loop is woken, beside one tiny job */
 #define LINGER_NS 30000u /* being woken costs a loop more than this costs here: small requests come a third faster */
-#define TINY_BYTES 32768
-#define LISTEN_NS 1000000u /* while jobs wait here, look for new messages (CANCEL) this often */
+#define GPU_LINGER_NS 100000u /* waking up takes about as long as a small job; the cpu device needs its cores */
+#define LISTEN_NS 1000000u    /* while jobs wait here, look for new messages (CANCEL) this often */
 
 struct job { /* in the queue, or spare */
 	struct job *next;
@@ -128,7 +128,7 @@ job_is_tiny(const struct job *j)
 		return true;
 	for (int i = 0; i < OP_TENSORS_MAX; i++)
 		bytes += j->msg.call.tensors[i].bytes;
-	return bytes <= TINY_BYTES && j->msg.warmup + j->msg.iters <= 2 && !j->msg.flush &&
+	return bytes <= RUN_TINY_BYTES && j->msg.warmup + j->msg.iters <= 2 && !j->msg.flush &&
 	       j->msg.baseline == IMPL_AUTO && j->msg.impl != IMPL_REFERENCE;
 }
 
@@ -262,7 +262,7 @@ wait_all(struct worker *w, int timeout_ms)
 static bool
 linger(struct worker *w)
 {
-	uint64_t until = clock_ns() + LINGER_NS;
+	uint64_t until = clock_ns() + (w->d.ops->unified ? LINGER_NS : GPU_LINGER_NS);
 
 	do {
 		sched_yield();

@@ -170,6 +170,16 @@ inputs(const struct attn_case *c, enum dtype dt, struct attn_made *m, struct err
 	       starts(m, &t[VARLEN_CU_K], "cu_seqlens_k", c->len_k, c->b, e);
 }
 
+/* Keys that become longer along the sequence. */
+static void
+grow(struct tensor *k, int64_t row, int64_t tokens, double times)
+{
+	int64_t n = tensor_elements(k);
+
+	for (int64_t i = 0; i < n; i++)
+		tensor_put(k, i, tensor_get(k, i) * (1 + (times - 1) * (double)(i / row % tokens) / (double)tokens));
+}
+
 int
 attn_made_make(const struct attn_case *c, enum dtype dt, struct attn_made *m, struct err *e)
 {
@@ -186,6 +196,8 @@ attn_made_make(const struct attn_case *c, enum dtype dt, struct attn_made *m, st
 	params(c, m);
 	if (inputs(c, dt, m, e))
 		return -1;
+	if (c->grow != 0)
+		grow(&m->call.tensors[ATTN_K], (int64_t)c->hk * c->d, c->sk, c->grow);
 	make_odd(m, c->odd);
 	if (op_params_finish(m->op, &m->call, e) || op_bind(m->op, &m->call, e))
 		return -1;

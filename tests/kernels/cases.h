@@ -19,6 +19,7 @@ struct attn_case {
 	int left, right; /* 0, 0: no window */
 	double scale;	 /* 0: the default; NAN: really 0 */
 	int bhsd;
+	double grow; /* the last key is so many times as long as the first; 0: all alike. For a maximum that moves */
 	int len_q[CASE_SEQS], len_k[CASE_SEQS]; /* b > 0 and sq == 0: variable length, b of them */
 	enum odd odd;
 };

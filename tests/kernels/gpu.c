@@ -27,6 +27,7 @@ gpu_open(struct gpu *g, const char *dir)
 	gpu_check(hipSetDevice(0), "hipSetDevice");
 	gpu_check(hipDeviceGetAttribute(&units, hipDeviceAttributeMultiprocessorCount, 0), "compute units");
 	g->facts.compute_units = units;
+	g->facts.family = HIP_FAMILY;
 }
 
 void
@@ -89,7 +90,7 @@ module_get(struct gpu *g, const char *name)
 }
 
 void
-gpu_run(struct gpu *g, const struct launch_plan *plan)
+gpu_launch(struct gpu *g, const struct launch_plan *plan)
 {
 	for (int i = 0; i < plan->count; i++) {
 		const struct launch *l = &plan->launch[i];
@@ -100,10 +101,17 @@ gpu_run(struct gpu *g, const struct launch_plan *plan)
 		hipFunction_t f;
 
 		memcpy(arg, l->arg, len);
+		gpu_check(hip_maps_make(l, arg), "hip_maps_make");
 		gpu_check(hipModuleGetFunction(&f, module_get(g, l->object), l->symbol), l->symbol);
 		gpu_check(hipModuleLaunchKernel(f, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1],
 						l->block[2], l->lds, NULL, NULL, extra),
 			  l->symbol);
 	}
+}
+
+void
+gpu_run(struct gpu *g, const struct launch_plan *plan)
+{
+	gpu_launch(g, plan);
 	gpu_check(hipDeviceSynchronize(), plan->count ? plan->launch[0].symbol : "hipDeviceSynchronize");
 }

@@ -1,5 +1,5 @@
 /*
- * gpu.h: what the kernel tests share: a device through the HIP module API, and running a launch plan on it.
+ * gpu.h: what the kernel tests and bench/gpu_kernels.c share: a device through the HIP module API, and running a launch plan on it.
  */
 #ifndef AITERD_TESTS_GPU_H
 #define AITERD_TESTS_GPU_H
@@ -27,6 +27,8 @@ void *gpu_alloc(size_t bytes);
 void *gpu_upload(const void *data, size_t bytes);
 void gpu_download(void *to, const void *from, size_t bytes);
 void gpu_free(void *p);
+/* gpu_run waits until all is done. */
+void gpu_launch(struct gpu *g, const struct launch_plan *plan);
 void gpu_run(struct gpu *g, const struct launch_plan *plan);
 
 #endif

@@ -72,6 +72,17 @@ static const struct attn_case cases[] = {
 	{.name = "scale", .b = 1, .sq = 40, .sk = 80, .hq = 1, .hk = 1, .d = 64, .dv = 64, .scale = 2.5},
 	{.name = "negative scale", .b = 1, .sq = 40, .sk = 80, .hq = 1, .hk = 1, .d = 64, .dv = 64, .scale = -0.7},
 	{.name = "scale 0", .b = 1, .sq = 40, .sk = 80, .hq = 1, .hk = 1, .d = 64, .dv = 64, .scale = NAN, .causal = 1},
+	{.name = "scores that grow", .b = 1, .sq = 100, .sk = 530, .hq = 2, .hk = 1, .d = 64, .dv = 64, .grow = 12},
+	{.name = "scores that grow, wide",
+	 .b = 1,
+	 .sq = 70,
+	 .sk = 400,
+	 .hq = 1,
+	 .hk = 1,
+	 .d = 128,
+	 .dv = 128,
+	 .causal = 1,
+	 .grow = 9},
 	{.name = "varlen",
 	 .b = 5,
 	 .hq = 4,
@@ -200,7 +211,7 @@ run(struct gpu *g, const struct attn_case *c, const struct attn_made *m, enum dt
     const char *line, int verbose)
 {
 	int first = c->sq ? ATTN_OUT : VARLEN_OUT, inputs = first;
-	struct launch_device facts = {.compute_units = units};
+	struct launch_device facts = {.compute_units = units, .family = g->facts.family};
 	struct op_call call = m->call;
 	void *device[OP_TENSORS_MAX] = {0}, *workspace;
 	struct launch_plan plan;

@@ -57,13 +57,14 @@ worst(const struct tensor *got, const struct tensor *want, double tol)
 }
 
 static int
-run(struct gpu *g, enum dtype dt, int64_t rows, int64_t n, enum fill how, double eps)
+run(struct gpu *g, bool naive, enum dtype dt, int64_t rows, int64_t n, enum fill how, double eps)
 {
 	struct tensor *t, device[3], want;
 	struct op_call call = {0};
 	struct rmsnorm_problem p;
 	struct launch_plan plan;
 	struct compute *ctx;
+	void *workspace = NULL;
 	struct err e;
 	double w;
 
@@ -90,9 +91,14 @@ run(struct gpu *g, enum dtype dt, int64_t rows, int64_t n, enum fill how, double
 	p.x = device[0].data;
 	p.weight = device[1].data;
 	p.out = device[2].data;
-	if (gpu_rmsnorm_plan(&p, &g->facts, &plan, &e)) {
-		printf("%s\n", e.msg);
-		return 1;
+	for (int i = 0; i <= naive; i++) {
+		if (naive ? gpu_rmsnorm_naive_plan(&p, &g->facts, workspace, &plan, &e)
+			  : gpu_rmsnorm_plan(&p, &g->facts, &plan, &e)) {
+			printf("%s\n", e.msg);
+			return 1;
+		}
+		if (naive && !workspace)
+			workspace = gpu_alloc(plan.workspace);
 	}
 	gpu_run(g, &plan);
 	if (tensor_describe(&want, "want", DT_FP64, 2, t[2].shape, &e))
@@ -109,11 +115,13 @@ run(struct gpu *g, enum dtype dt, int64_t rows, int64_t n, enum fill how, double
 	compute_free(&ctx);
 	w = worst(&device[2], &want, dt == DT_FP32 ? 2e-6 : dt == DT_FP16 ? 6e-4 : 4.5e-3);
 	if (!(w <= 1))
-		printf("rmsnorm %s, %d x %d, fill %d, eps %g: %s error/tolerance %.3g FAILED\n", dtype_info(dt)->name,
-		       (int)rows, (int)n, (int)how, eps, plan.launch[0].symbol, w);
+		printf("%srmsnorm %s, %d x %d, fill %d, eps %g: %s error/tolerance %.3g FAILED\n", naive ? "unfused " : "",
+		       dtype_info(dt)->name, (int)rows, (int)n, (int)how, eps, plan.launch[0].symbol, w);
 	gpu_free((void *)(uintptr_t)p.x);
 	gpu_free((void *)(uintptr_t)p.weight);
 	gpu_free(p.out);
+	if (workspace)
+		gpu_free(workspace);
 	free(t[0].data);
 	free(t[1].data);
 	free(want.data);
@@ -132,19 +140,27 @@ main(int argc, char **argv)
 		return 2;
 	}
 	gpu_open(&g, argv[1]);
-	for (size_t t = 0; t < sizeof dtypes / sizeof dtypes[0]; t++) {
-		for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)
-			if (run(&g, dtypes[t], lengths[i] < 5000 ? 5 : 2, lengths[i], NORMAL, 1e-6))
-				failed++;
-			else
-				passed++;
-		for (int how = NORMAL; how < FILLS; how++)
-			if (run(&g, dtypes[t], 5, 130, (enum fill)how, how == ZERO_ROW ? 1e-6 : 0) ||
-			    run(&g, dtypes[t], 5, 3001, (enum fill)how, how == ZERO_ROW ? 1e-6 : 0))
-				failed++;
-			else
-				passed++;
-	}
+	for (size_t t = 0; t < sizeof dtypes / sizeof dtypes[0]; t++)
+		for (int naive = 0; naive < 2; naive++) {
+			/* Every third length: the baseline has no instances. */
+			for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i += naive ? 3 : 1)
+				if (run(&g, naive, dtypes[t], lengths[i] < 5000 ? 5 : 2, lengths[i], NORMAL, 1e-6))
+					failed++;
+				else
+					passed++;
+			for (int how = NORMAL; how < FILLS; how++) {
+				double eps = how == ZERO_ROW ? 1e-6 : 0;
+
+				/* It has no fp64 for what fp32 cannot square. */
+				if (naive && (how == HUGE_ROW || how == TINY_ROW))
+					continue;
+				if (run(&g, naive, dtypes[t], 5, 130, (enum fill)how, eps) ||
+				    run(&g, naive, dtypes[t], 5, 3001, (enum fill)how, eps))
+					failed++;
+				else
+					passed++;
+			}
+		}
 	printf("COUNTS %d %d 0\n", passed, failed);
 	gpu_close(&g);
 	return failed != 0;

@@ -18,6 +18,8 @@
 static struct compute *compute;
 static long live, calls, fail_at, uploads, downloads, runs, flushes, settles, plans;
 static size_t up_bytes, down_bytes;
+static long marked[DEVICE_MARKS], early_waits;
+static void *unreachable;
 static double bend; /* added to the naive implementation's first output element */
 
 /* The next step's turn to fail? */
@@ -168,6 +170,32 @@ t_flush(struct device *d, struct err *e)
 	return step(e);
 }
 
+/* Time is the number of uploads, runs and downloads so far. */
+static int
+t_mark(struct device *d, int mark, struct err *e)
+{
+	(void)d;
+	marked[mark] = uploads + runs + downloads;
+	return step(e);
+}
+
+static int
+t_elapsed(struct device *d, int from, int to, double *ms, struct err *e)
+{
+	(void)d;
+	if (downloads == 0)
+		early_waits++;
+	*ms = (double)(marked[to] - marked[from]);
+	return step(e);
+}
+
+static void *
+t_reach(struct device *d, void *p)
+{
+	(void)d;
+	return p == unreachable ? NULL : p;
+}
+
 static void
 t_mem_info(struct device *d, uint64_t *available, uint64_t *total)
 {
@@ -191,6 +219,9 @@ const struct device_ops device_backend = {
 	.run = t_run,
 	.settle = t_settle,
 	.sync = t_sync,
+	.mark = t_mark,
+	.elapsed = t_elapsed,
+	.reach = t_reach,
 	.mem_info = t_mem_info,
 	.flush = t_flush,
 };
@@ -235,12 +266,21 @@ teardown(void)
 	dev_close(&d);
 }
 
+/* Of the first row. */
+static double
+sum_of_squares(void)
+{
+	double sum = 0;
+
+	for (int i = 0; i < 32; i++)
+		sum += (double)x[i] * (double)x[i];
+	return sum;
+}
+
 TestSuite(run, .init = setup, .fini = teardown);
 
 Test(run, copies_and_figures)
 {
-	double sum = 0;
-
 	job.warmup = 2;
 	job.iters = 7;
 	job.flush = 1;
@@ -248,9 +288,7 @@ Test(run, copies_and_figures)
 	bend = 0.5;
 	run_job(&d, &job, NULL, &done);
 	cr_assert_eq(done.err.code, ERR_NONE, "%s", done.err.msg);
-	for (int i = 0; i < 32; i++)
-		sum += (double)x[i] * (double)x[i];
-	cr_assert_float_eq((double)out[1], (double)x[1] / sqrt(sum / 32 + 1e-6), 1e-5);
+	cr_assert_float_eq((double)out[1], (double)x[1] / sqrt(sum_of_squares() / 32 + 1e-6), 1e-5);
 	cr_assert_eq(uploads, 2);
 	cr_assert_eq(up_bytes, sizeof(x) + sizeof(weight));
 	cr_assert_eq(downloads, 2, "the outputs, and the baseline's to compare");
@@ -292,6 +330,50 @@ Test(run, dry)
 	run_job(&d, &job, NULL, &done);
 	cr_expect_eq(done.err.code, ERR_UNAVAILABLE_IMPL, "%s", done.err.msg);
 	cr_expect_eq(plans, 0);
+}
+
+Test(run, one_run_is_waited_for_with_its_output)
+{
+	job.warmup = 3;
+	job.iters = 1;
+	run_job(&d, &job, NULL, &done);
+	cr_assert_eq(done.err.code, ERR_NONE, "%s", done.err.msg);
+	cr_assert_eq(early_waits, 0);
+	cr_assert_eq(runs, 4);
+	cr_assert_eq(done.kernel.warmup, 3);
+	cr_assert_eq(done.kernel.iters, 1);
+	cr_assert_eq(done.kernel.median, 1, "run");
+	cr_assert_eq(done.upload_ms, 2, "uploads");
+	cr_assert_eq(done.download_ms, 1, "download");
+	cr_assert_str_eq(done.impl, "test:auto");
+	cr_assert_eq(plans, 0);
+	job.iters = 2;
+	downloads = 0;
+	run_job(&d, &job, NULL, &done);
+	cr_assert_eq(early_waits, 2, "each timed run by itself");
+}
+
+Test(run, tiny_jobs_stay_in_the_hosts_memory)
+{
+	uint64_t bytes = sizeof(x) + sizeof(weight) + sizeof(out);
+
+	for (int i = 0; i < 2; i++) {
+		memset(out, 0, sizeof(out));
+		uploads = downloads = 0;
+		unreachable = i ? weight : NULL;
+		run_job(&d, &job, NULL, &done);
+		cr_assert_eq(done.err.code, ERR_NONE, "%s", done.err.msg);
+		cr_assert_float_eq((double)out[0], -6 / sqrt(sum_of_squares() / 32 + 1e-6), 1e-5);
+		cr_assert_eq(uploads, i ? 2 : 0);
+		cr_assert_eq(downloads, i ? 1 : 0);
+		cr_assert_eq(done.kernel.iters, 1);
+		cr_assert_eq(done.kernel.median, 1, "run");
+		cr_assert_eq(done.upload_ms, i ? 2 : 0);
+		cr_assert_eq(done.memory.allocated_before, 0);
+		cr_assert_eq(done.memory.peak, bytes + SCRATCH);
+		cr_assert_eq(d.allocated, 0);
+		cr_assert_eq(live, 0);
+	}
 }
 
 Test(run, differences)
