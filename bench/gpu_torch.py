@@ -22,6 +22,7 @@ ATTENTION = [
     ("fp32", 4, 1024, 1024, 16, 16, 64, 0), ("fp32", 8, 2048, 2048, 16, 16, 64, 0),
     ("fp32", 1, 4096, 4096, 16, 16, 128, 0), ("fp32", 4, 1024, 1024, 16, 16, 64, 1),
     ("fp32", 8, 2048, 2048, 16, 16, 64, 1), ("fp32", 1, 4096, 4096, 16, 16, 128, 1),
+    ("fp32", 1, 512, 512, 8, 8, 64, 0), ("fp32", 1, 2048, 2048, 8, 8, 256, 0), ("fp32", 16, 1, 8192, 16, 16, 64, 0),
 ]
 NAIVE = [("fp16", 4, 1024, 1024, 16, 16, 64, 0), ("fp32", 4, 1024, 1024, 16, 16, 64, 0)]
 RMSNORM = [("fp16", 32768, 4096), ("bf16", 32768, 4096), ("fp32", 32768, 4096), ("fp16", 262144, 512), ("fp16", 65536, 1024),
@@ -72,7 +73,7 @@ def attention(device, case, naive):
     # Ours are [B, S, H, D]; so are PyTorch's, seen as [B, H, S, D].
     q, k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
     ours, symbol = device.own(f"{'naive' if naive else 'own'} attn {dtype} {b} {sq} {sk} {hq} {hk} {d} {causal} {repeats}")
-    row = {"case": f"{'unfused ' if naive else ''}attention {dtype} {b}x{sq}x{hq}{f'/{hk}' if hk != hq else ''}x{d}"
+    row = {"case": f"{'unfused ' if naive else ''}attention {dtype} {b}x{sq}{f'/{sk}' if sk != sq else ''}x{hq}{f'/{hk}' if hk != hq else ''}x{d}"
                    + (" causal" if causal else ""), "symbol": symbol, "unit": "TFLOP/s", "ours": ours and flop / ours / 1e6}
     backends = [("math", SDPBackend.MATH)] if naive else [("flash", SDPBackend.FLASH_ATTENTION),
                                                            ("efficient", SDPBackend.EFFICIENT_ATTENTION),

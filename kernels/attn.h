@@ -11,7 +11,11 @@
  *   pays when there are few tokens; it divides heads_q / heads_k.
  *   Wants: dim and dim_v at most the instance's; rows of q, k, v, out on 16-byte boundaries (pointers, strides and dims
  *   times size multiples of 16); strides of a row of k and v at most ATTN_STRIDE_MAX bytes.
- * attn_combine_<dtype>, after attn_fwd with splits > 1: block 256, grid x = ceil(rows / 4). A row is one query of one head,
+ * attn_fwd_<dtype>_d<dim>x<dim of v>_g<warpgroups>, the same for 16-bit types on Hopper, with struct attn_sm90_args:
+ *   block  128 * (warpgroups + 1); dynamic shared memory ATTN_SM90_SHARED
+ *   grid   x = as many as there are multiprocessors, at most: workgroups take tile after tile of 64 * warpgroups rows,
+ *          of batch * heads_k * groups * splits * tiles; splits begin at multiples of the instance's keys
+ * attn_combine_<dtype>, after attn_fwd with splits > 1: block 4 waves, grid x = ceil(rows / 4). A row is one query of one head,
  *   numbered as in the log-sum-exp: rows = batch * heads_q * seqlen_q, or heads_q * total_q.
  *   Workspace `partial`: float o[splits][rows][dim_v], then m[splits][rows], then l[splits][rows]. m is a row's maximum (times
  *   log2(e)), -Inf where it sees no key of the split; l its sum.

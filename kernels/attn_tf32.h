@@ -1,8 +1,8 @@
 /*
  * attn_tf32.h: fused attention forward for fp32 on Hopper's tensor cores. They take tf32, 11 bits of mantissa: so a number is
  * cut in two, x = high + low, and a product made of three, low x high + high x low + high x high; what is left out is below
- * 2^-22 of the product. The tensor cores cut sums instead of rounding them, so a tile's output is added up apart and then
- * rounded into the row's. Used by attn_fp32.hip; the algorithm is as in README.md.
+ * 2^-22 of the product. The tensor cores cut sums instead of rounding them, so few of their sums follow each other: 16 dims
+ * of a score, and a tile's part of the output, are added up apart and then rounded into the whole. Used by attn_fp32.hip; the algorithm is as in README.md.
  *
  * A lane l is number g = l / 4 of 8 and t = l % 4 of 4. The 16 x 8 products (mma.sync) have rows g and g + 8 in it, and columns 2t and
  * 2t + 1. Which element meets which along the summed dimension is free as long as both operands agree: scores take dims 4t to
@@ -163,18 +163,25 @@ template <class C> struct attn_wave {
 
 				attn_read(x, from + b * 8 * C::K_STRIDE + c * 64);
 				attn_halves y(x);
+				float f[C::PARTS][4];
 
+#pragma unroll
+				for (int i = 0; i < C::PARTS * 4; i++)
+					f[i / 4][i % 4] = 0;
 #pragma unroll
 				for (int i = 0; i < 4; i += 2)
 #pragma unroll
 					for (int p = 0; p < C::PARTS; p++) {
-						attn_mma(s[p][b], low[p][0][i], low[p][1][i], low[p][0][i + 1],
+						attn_mma(f[p], low[p][0][i], low[p][1][i], low[p][0][i + 1],
 							 low[p][1][i + 1], y.high[i], y.high[i + 1]);
-						attn_mma(s[p][b], high[p][0][i], high[p][1][i], high[p][0][i + 1],
+						attn_mma(f[p], high[p][0][i], high[p][1][i], high[p][0][i + 1],
 							 high[p][1][i + 1], y.low[i], y.low[i + 1]);
-						attn_mma(s[p][b], high[p][0][i], high[p][1][i], high[p][0][i + 1],
+						attn_mma(f[p], high[p][0][i], high[p][1][i], high[p][0][i + 1],
 							 high[p][1][i + 1], y.high[i], y.high[i + 1]);
 					}
+#pragma unroll
+				for (int i = 0; i < C::PARTS * 4; i++)
+					s[i / 4][b][i % 4] += f[i / 4][i % 4];
 			}
 		}
 	}

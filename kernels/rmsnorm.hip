@@ -171,12 +171,11 @@ DEV void
 rmsnorm(const rmsnorm_args &a)
 {
 	constexpr int count = piece<T, BYTES>::COUNT, block = RMSNORM_BLOCK(threads);
-	constexpr bool early = vectors <= 4; /* enough registers for loading the weights at once */
 	int64_t row = (int64_t)blockIdx.x * (block / threads) + thread_id() / threads;
 	int first = thread_id() % threads * count, n = (int)a.n;
 	const T *from = (const T *)a.x + row * a.n;
 	T *to = (T *)a.out + row * a.n;
-	piece<T, BYTES> weight[vectors], x[vectors];
+	piece<T, BYTES> weight, x[vectors];
 	float sum = 0, factor;
 
 	if (row >= a.rows)
@@ -185,11 +184,6 @@ rmsnorm(const rmsnorm_args &a)
 #pragma unroll
 	for (int i = 0; i < vectors; i++)
 		x[i].load(from + min(first + i * threads * count, n - count));
-	if constexpr (early) {
-#pragma unroll
-		for (int i = 0; i < vectors; i++)
-			weight[i].load((const T *)a.weight + min(first + i * threads * count, n - count));
-	}
 #pragma unroll
 	for (int i = 0; i < vectors; i++) {
 		float more = square(x[i], 0, sum);
@@ -209,9 +203,8 @@ rmsnorm(const rmsnorm_args &a)
 		if (at >= n)
 			continue;
 		x[i].keep();
-		if constexpr (!early)
-			weight[i].load((const T *)a.weight + at);
-		scale(x[i], weight[i], factor);
+		weight.load((const T *)a.weight + at);
+		scale(x[i], weight, factor);
 		x[i].store(to + at);
 	}
 }
@@ -298,7 +291,7 @@ mean(const rmsnorm_naive_args &a)
 #define RESIDENT(threads, vectors) (vectors <= 2 ? 8 : vectors == 4 && threads < 1024 ? 5 : 4)
 #define RESIDENT_LONG 4
 #else
-#define RESIDENT(threads, vectors) ((threads) == 1024 ? 1 : (vectors <= 2 ? 1280 : 1152) / RMSNORM_BLOCK(threads))
+#define RESIDENT(threads, vectors) ((vectors >= 8 ? 1024 : 1536) / RMSNORM_BLOCK(threads))
 #define RESIDENT_LONG 2
 #endif
 

@@ -300,14 +300,17 @@ workgroups(const struct attn_problem *p, int64_t pack, const struct instance *i)
 	return p->batch * (p->heads_q / pack) * ((p->seqlen_q * pack + i->rows - 1) / i->rows);
 }
 
-/* One with fewer rows if the first leaves compute units without work. */
+/* One with fewer rows if the first leaves compute units without work, or (Hopper) most of its rows empty. */
 static void
 choose_rows(struct planner *b, const struct launch_device *d, struct attn_args *a)
 {
+	const struct instance *less = smaller(b->kind, b->instance);
+
 	a->pack = (int32_t)choose_pack(b->p, b->instance->rows);
-	if (workgroups(b->p, a->pack, b->instance) >= d->compute_units)
+	if (workgroups(b->p, a->pack, b->instance) >= d->compute_units &&
+	    (d->family != LAUNCH_SM90 || b->p->seqlen_q * a->pack > less->rows))
 		return;
-	b->instance = smaller(b->kind, b->instance);
+	b->instance = less;
 	a->pack = (int32_t)choose_pack(b->p, b->instance->rows);
 }
 

@@ -177,10 +177,11 @@ class Starts(unittest.TestCase):
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
 
     def test_device_that_is_not_there(self):
-        """No worker for it was built, or there is no such device: hip's worker may exist, a 200th GPU does not."""
-        hip = "HIP" if os.path.exists(os.path.join(t.BUILD, "aiterd-worker-hip")) else "aiterd-worker-hip"
+        """No worker for it was built, or there is no such device: the worker may exist, a 200th GPU does not."""
+        hip, cuda = (kind.upper() + " finds" if os.path.exists(os.path.join(t.BUILD, "aiterd-worker-" + kind)) else
+                     "aiterd-worker-" + kind for kind in ("hip", "cuda"))
         for devices, missing, why in (("hip:200", "hip:200", hip), ("cpu,hip:201", "hip:201", hip),
-                                      ("cuda,cpu", "cuda:0", "aiterd-worker-cuda")):
+                                      ("cuda:200,cpu", "cuda:200", cuda)):
             p = self.start("--device", devices, "--listen", "127.0.0.1:0")
             self.assertEqual((p.returncode, p.stdout), (1, ""), p.stderr)
             self.assertRegex(p.stderr, "the device %s cannot be started: .*%s" % (missing, why))

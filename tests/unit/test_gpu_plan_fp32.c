@@ -124,6 +124,18 @@ Test(gpu_plan_fp32, one_token_is_packed_and_split)
 	expect_args(&plan.launch[1], &a, sizeof a);
 }
 
+/* Enough workgroups for all multiprocessors, but of one row each. */
+Test(gpu_plan_fp32, one_token_of_many_sequences)
+{
+	struct attn_problem p = dense(16, 1, 8192, 16, 16, 64, 64);
+	struct launch_plan plan;
+	struct err e;
+
+	cr_assert_eq(gpu_attn_plan(&p, 16 * 8192, &h200, AT(0x60000), &plan, &e), 0);
+	cr_assert_eq(plan.count, 1);
+	expect(&plan.launch[0], "attn_fp32.cubin", "attn_fwd_fp32_d64x64_w4", 256, 1, 1, 128, 2 * 64 * (80 + 68) * 4);
+}
+
 Test(gpu_plan_fp32, instance_by_head_dims)
 {
 	static const struct {
