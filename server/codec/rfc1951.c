@@ -242,13 +242,38 @@ code_lengths(struct rfc1951 *z, struct input *in)
 	return rfc1951_code_table(z);
 }
 
+/* What need() does, but several bytes at once: what is too much has to be given back. */
+static void
+take_ahead(struct rfc1951 *z, struct input *in)
+{
+	if (z->bits < 32 && in->end - in->p >= 8) {
+		z->hold |= load64(in->p) << z->bits;
+		in->p += (63 - z->bits) / 8;
+		z->bits += (63 - z->bits) / 8 * 8;
+		z->hold &= (UINT64_C(1) << z->bits) - 1;
+	}
+}
+
+static void
+give_back(struct rfc1951 *z, struct input *in)
+{
+	in->p -= z->bits / 8;
+	z->bits %= 8;
+	z->hold = low_bits(z->hold, z->bits);
+}
+
 /* The lengths of the literals' and the distances' codes, as one list. */
 static int
 lengths(struct rfc1951 *z, struct input *in)
 {
 	while (z->at < z->n_lit + z->n_dist) {
-		uint32_t e = z->dists[z->hold & 127], symbol = e >> 8 & 31, n;
-		unsigned extra = symbol < 16 ? 0 : symbol == 16 ? 2 : symbol == 17 ? 3 : 7;
+		uint32_t e, symbol, n;
+		unsigned extra;
+
+		take_ahead(z, in);
+		e = z->dists[z->hold & 127];
+		symbol = e >> 8 & 31;
+		extra = symbol < 16 ? 0 : symbol == 16 ? 2 : symbol == 17 ? 3 : 7;
 
 		if ((e & 63) + extra > z->bits) {
 			if (!need(z, in, z->bits + 1))
@@ -262,6 +287,7 @@ lengths(struct rfc1951 *z, struct input *in)
 		memset(z->lens + z->at, symbol < 16 ? (int)symbol : symbol == 16 ? z->lens[z->at - 1] : 0, n);
 		z->at += n;
 	}
+	give_back(z, in);
 	if (z->lens[256] == 0)
 		return RFC1951_BAD_BLOCK; /* the block could not end */
 	z->stage = RFC1951_AT_SYMBOLS;
@@ -344,6 +370,7 @@ rfc1951_reset(struct rfc1951 *z)
 	z->mode = RFC1951_NO_LANES;
 	z->pairs_made = false;
 	z->block_bits = z->guess = z->rest = 0;
+	z->failures = 0;
 	z->past_n = 0;
 }
 

@@ -73,6 +73,7 @@ struct rfc1951 {
 	 * the next try; NULL until they are first needed. */
 	enum { RFC1951_NO_LANES, RFC1951_LITERALS, RFC1951_MATCHES } mode;
 	uint64_t block_bits, guess, rest;
+	unsigned failures;
 	struct rfc1951_lanes *lanes;
 	uint32_t lits[RFC1951_LIT_TABLE], dists[RFC1951_DIST_TABLE];
 	/* For RFC1951_MATCHES, made when first needed: what so many bits begin with. Bits 0-7: how many of them are

@@ -31,8 +31,9 @@
 #define SPAN_MAX 5120u
 /* What to expect of the first block, and of one that is longer than the one before. */
 #define SPAN_GUESS 2560u
-/* Where lanes did not fall into step (codes of one length never do), so many bits are decoded the other way. */
-#define REST_BITS (64u << 13)
+/* When lanes fail to fall into step again and again (codes of one length never do), so many bits are decoded the other way
+ * at first, later up to 64 times as many. */
+#define REST_BITS (4u << 13)
 
 #define ONE_MATCH (UINT64_C(1) << 32)
 
@@ -85,6 +86,40 @@ lane_step(const struct rfc1951 *z, const unsigned char *in, struct lane *l)
 		if (lane_token(z, in, l) != 0)
 			return 1;
 	return 0;
+}
+
+/*
+ * A step of one lane whose next symbols were not all literals: how many are before the one that is not would be a
+ * branch mispredicted once more. Once an entry is no literal nothing is taken, and it is found again. False, and nothing
+ * done, if a table's first look did not suffice.
+ */
+static __attribute__((noinline)) bool
+broken_step(const struct rfc1951 *z, const unsigned char *in, struct lane *l)
+{
+	uint64_t w = peek(in, l->pos), pos = l->pos, at = (uint32_t)l->found, is_match;
+	uint32_t e, d, mask;
+	int i;
+
+#pragma GCC unroll 4
+	for (i = 0; i < STEP - 1; i++) {
+		e = z->lits[w & LIT_MASK];
+		mask = 0 - (uint32_t)(e < RFC1951_OTHER);
+		l->literals[at] = (unsigned char)(e >> 8);
+		w >>= e & mask & 63;
+		pos += e & mask & 63;
+		at += mask & 1;
+	}
+	w = peek(in, pos);
+	e = z->lits[w & LIT_MASK];
+	is_match = e >> 24;
+	d = z->dists[w >> (e & 63) & DIST_MASK] & (0 - (uint32_t)is_match);
+	if (UNLIKELY((e | d) & RFC1951_RARE))
+		return false;
+	l->literals[at] = (unsigned char)(e >> 8);
+	l->matches[l->found >> 32] = (uint32_t)at | (uint32_t)pos << 16;
+	l->found = (l->found >> 32 << 32) + at + 1 + is_match * (ONE_MATCH - 1);
+	l->pos = pos + ((e + d) & 0xff);
+	return true;
 }
 
 /*
@@ -250,9 +285,9 @@ side_by_side(const struct rfc1951 *z, const unsigned char *in, const int n, cons
 				}
 				lane[i].pos = pos[i];
 				lane[i].found = found[i];
-				if (lane_step(z, in, &lane[i]) != 0)
+				if (!(literals && broken_step(z, in, &lane[i])) && lane_step(z, in, &lane[i]) != 0)
 					stopped = i;
-				/* Codes that are not in the tables' first look may take more than a step's bits. */
+				/* It may have taken more than a step's bits. */
 				if (stopped < n || lane[i].pos - pos[i] > STEP_BITS)
 					k = 1;
 				pos[i] = lane[i].pos;
@@ -394,8 +429,7 @@ write_out(const struct rfc1951 *z, struct rfc1951_io *io, const struct lane *l, 
 							       : write_out_body(z, io, l, before, false);
 }
 
-/* Decode on from io->pos until a symbol begins where the lane noted one. 0: *note says which; 1: none was met; 2: the block
- * or the room end before. */
+/* Decode on from io->pos until a symbol begins where the lane noted one. 0: *note says which; 1: none was met. */
 ALWAYS_INLINE int
 meet(const struct rfc1951 *z, struct rfc1951_io *io, const struct lane *l, int *note)
 {
@@ -409,7 +443,7 @@ meet(const struct rfc1951 *z, struct rfc1951_io *io, const struct lane *l, int *
 		}
 		t = token_of(z, peek(io->start, io->pos));
 		if ((t.e & RFC1951_RARE) || io->out_end - io->out < RFC1951_OUT_MARGIN)
-			return 2;
+			return 1; /* the block or the room end */
 		if (t.e < RFC1951_OTHER) {
 			*io->out++ = (unsigned char)t.value;
 		} else {
@@ -444,10 +478,14 @@ abreast_body(struct rfc1951 *z, struct rfc1951_io *io, uint64_t span)
 		const struct lane *l = &z->lanes->lane[i];
 
 		rc = meet(z, io, l, &note);
-		if (rc == 1)
-			z->rest = REST_BITS;
 		if (rc == 0)
 			rc = write_out(z, io, l, l->before[note]);
+	}
+	if (rc == 0) {
+		z->failures = 0;
+	} else if (rc > 0) {
+		z->rest = z->failures > 0 ? REST_BITS << 2 * (z->failures - 1) : 0;
+		z->failures += z->failures < 4;
 	}
 	return rc < 0 ? rc : 0;
 }

@@ -15,7 +15,7 @@ lit_entry(unsigned symbol)
 	/* base and extra bits of 257..285 */
 	static const uint16_t base[] = {3,  4,	5,  6,	7,  8,	9,  10, 11,  13,  15,  17,  19,	 23, 27,
 					31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
-	unsigned i = symbol - 257, extra = i < 8 || i == 28 ? 0 : i / 4 - 1;
+	unsigned i, extra;
 
 	if (symbol < 256)
 		return symbol << 8;
@@ -23,6 +23,8 @@ lit_entry(unsigned symbol)
 		return RFC1951_OTHER | RFC1951_EOB;
 	if (symbol > 285)
 		return RFC1951_OTHER | RFC1951_INVALID;
+	i = symbol - 257;
+	extra = i < 8 || i == 28 ? 0 : i / 4 - 1;
 	return RFC1951_OTHER | (uint32_t)base[i] << 8 | extra;
 }
 
@@ -104,7 +106,7 @@ subtables(const struct alphabet *a, uint32_t *table, const uint16_t *sorted, uns
  * The table is filled for codes of one bit, then doubled and filled for those of two, and so on: what a longer code
  * needs has not been written by a shorter one, as the code is complete, and so each symbol is written once.
  */
-static int
+ALWAYS_INLINE int
 table_make(const struct alphabet *a, uint32_t *table, const uint8_t *lens, unsigned n)
 {
 	unsigned count[16] = {0}, at[16], i, k, len, max = 15;
