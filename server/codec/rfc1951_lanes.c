@@ -29,6 +29,8 @@
 /* In bytes. Shorter spans are not worth the time in which the lanes fall into step; positions in a lane have 16 bits. */
 #define SPAN_MIN 512u
 #define SPAN_MAX 5120u
+/* Lanes begin when so much input is there at once, or after the first 32 KiB of output. */
+#define STREAM_MIN (32u << 10)
 /* What to expect of the first block, and of one that is longer than the one before. */
 #define SPAN_GUESS 2560u
 /* When lanes fail to fall into step again and again (codes of one length never do), so many bits are decoded the other way
@@ -518,7 +520,8 @@ rfc1951_abreast(struct rfc1951 *z, struct rfc1951_io *io)
 	span = span < SPAN_MAX * 8 ? span : SPAN_MAX * 8;
 	if (span < SPAN_MIN * 8)
 		return 0;
-	if (z->lanes == NULL)
+	/* Fresh memory costs as much as lanes win in a short stream. */
+	if (z->lanes == NULL && (bits >= STREAM_MIN * 8 || z->past_n >= RFC1951_WINDOW))
 		z->lanes = malloc(sizeof(*z->lanes));
 	if (z->lanes == NULL)
 		return 0;
