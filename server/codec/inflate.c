@@ -3,8 +3,8 @@
  * The connection feeds it what the socket gives; it drives the decoder and owns only its own state.
  *
  * Decoded bytes go straight into the decoder's window when that is large enough to be worth it, else through a bounce
- * buffer. gzip's headers are read here: ISA-L forgets the flags of a header that comes in pieces, and accepts reserved
- * ones. ISA-L inflates where it is built in (HAVE_ISAL), zlib elsewhere.
+ * buffer. What lies around a DEFLATE stream is read here, gzip's (RFC 1952) and zlib's (RFC 1950) headers and trailers;
+ * the stream itself by rfc1951.h. ISA-L computes the checksums where it is built in (HAVE_ISAL), zlib elsewhere.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -16,29 +16,29 @@
 #include <strings.h>
 
 #ifdef HAVE_ISAL
+#include <isa-l/crc.h>
 #include <isa-l/igzip_lib.h>
 #else
-#define ZLIB_CONST
 #include <zlib.h>
 #endif
 #include <zstd.h>
 #include <zstd_errors.h>
 
 #include "codec/decoder.h"
+#include "codec/rfc1951.h"
 
 #define BOUNCE (64u << 10)
-/* Below this the bounce buffer is cheaper: ISA-L copies its 32 KiB of history at every call. */
+/* Below this the bounce buffer is cheaper: inflate goes slowly near the end of its room, and copies history at each call. */
 #define WINDOW_MIN (16u << 10)
 /* The most that comes out before the limits are looked at again. */
 #define STEP_MAX (1u << 20)
-#define IN_MAX (1u << 30) /* ISA-L and zlib count in 32 bits */
 #define RATIO_FROM (1u << 20)
 #define ZSTD_WINDOW_LOG_MAX 23
 #define GZIP_HEADER_MAX (256u << 10)
 
 enum format { FORMAT_RAW, FORMAT_ZLIB, FORMAT_GZIP, FORMAT_ZSTD };
 
-enum stage { STAGE_HEADER, STAGE_DATA, STAGE_ENDED };
+enum stage { STAGE_HEADER, STAGE_DATA, STAGE_TRAILER, STAGE_ENDED };
 
 enum gzip_part { GZ_FIXED, GZ_XLEN_LO, GZ_XLEN_HI, GZ_EXTRA, GZ_NAME, GZ_COMMENT, GZ_HCRC_LO, GZ_HCRC_HI, GZ_DONE };
 
@@ -51,17 +51,14 @@ struct inflater {
 	uint64_t in, out;
 	enum stage stage;
 	uint64_t members; /* gzip members and zstd frames that have ended */
-	unsigned char head[4];
-	uint32_t head_n; /* bytes of the current header so far */
+	unsigned char head[8];
+	uint32_t head_n; /* bytes of the current header or trailer so far */
 	enum gzip_part part;
 	unsigned flags, extra;
 	uint32_t crc; /* of the gzip header */
-#ifdef HAVE_ISAL
-	struct inflate_state *isal;
-#else
-	z_stream z;
-	bool z_ready;
-#endif
+	enum format format;
+	struct rfc1951 *deflated;
+	uint32_t sum, member_out; /* the checksum and length (its lower 32 bits) of what came out of the member */
 	ZSTD_DCtx *zstd;
 	unsigned char *bounce;
 };
@@ -107,115 +104,83 @@ left_over(const struct inflater *f, struct err *e)
 			 coding_name(f->coding), (unsigned long long)f->in);
 }
 
+static uint32_t
+crc32_more(uint32_t sum, const unsigned char *p, size_t n)
+{
 #ifdef HAVE_ISAL
-
-static int
-deflate_start(struct inflater *f, enum format format)
-{
-	if (f->isal == NULL) {
-		f->isal = malloc(sizeof(*f->isal));
-		if (f->isal == NULL)
-			return -1;
-	}
-	isal_inflate_init(f->isal);
-	f->isal->crc_flag = format == FORMAT_GZIP   ? ISAL_GZIP_NO_HDR_VER
-			    : format == FORMAT_ZLIB ? ISAL_ZLIB_NO_HDR_VER
-						    : ISAL_DEFLATE;
-	return 0;
-}
-
-static int
-deflate_run(struct inflater *f, const unsigned char **p, size_t *n, unsigned char *out, size_t room, size_t *made,
-	    struct err *e)
-{
-	struct inflate_state *s = f->isal;
-	uint32_t give = (uint32_t)(*n < IN_MAX ? *n : IN_MAX);
-	int rc;
-
-	s->next_in = (uint8_t *)*p;
-	s->avail_in = give;
-	s->next_out = out;
-	s->avail_out = (uint32_t)room;
-	rc = isal_inflate(s);
-	*made = room - s->avail_out;
-	*p += give - s->avail_in;
-	*n -= give - s->avail_in;
-	switch (rc) {
-	case ISAL_DECOMP_OK:
-		break;
-	case ISAL_INVALID_BLOCK:
-		return corrupt(f, "invalid block", e);
-	case ISAL_INVALID_SYMBOL:
-		return corrupt(f, "invalid symbol", e);
-	case ISAL_INVALID_LOOKBACK:
-		return corrupt(f, "a distance that reaches too far back", e);
-	case ISAL_INCORRECT_CHECKSUM:
-		return corrupt(f, "the checksum or length at the end does not fit the data", e);
-	default:
-		return corrupt(f, "invalid data", e);
-	}
-	if (s->block_state != ISAL_BLOCK_FINISH)
-		return 0;
-	/* Whole bytes still in the bit buffer came after the end; a gzip trailer always takes them all. */
-	return s->read_in_length >= 8 ? left_over(f, e) : 1;
-}
-
-static void
-deflate_free(struct inflater *f)
-{
-	free(f->isal);
-}
-
+	return crc32_gzip_refl(sum, p, n);
 #else
+	return (uint32_t)crc32(sum, p, (uInt)n); /* never more than STEP_MAX */
+#endif
+}
+
+static uint32_t
+adler32_more(uint32_t sum, const unsigned char *p, size_t n)
+{
+#ifdef HAVE_ISAL
+	return isal_adler32(sum, p, n);
+#else
+	return (uint32_t)adler32(sum, p, (uInt)n);
+#endif
+}
+
+static int
+deflate_start(struct inflater *f)
+{
+	if (f->deflated == NULL)
+		f->deflated = rfc1951_new();
+	else
+		rfc1951_reset(f->deflated);
+	f->sum = f->format == FORMAT_ZLIB;
+	f->member_out = 0;
+	return f->deflated == NULL ? -1 : 0;
+}
 
 static int
 deflate_run(struct inflater *f, const unsigned char **p, size_t *n, unsigned char *out, size_t room, size_t *made,
 	    struct err *e)
 {
-	unsigned give = (unsigned)(*n < IN_MAX ? *n : IN_MAX);
-	int rc;
+	enum rfc1951_status rc = rfc1951_run(f->deflated, p, n, out, room, made);
 
-	f->z.next_in = *p;
-	f->z.avail_in = give;
-	f->z.next_out = out;
-	f->z.avail_out = (unsigned)room;
-	rc = inflate(&f->z, Z_NO_FLUSH);
-	*made = room - f->z.avail_out;
-	*p += give - f->z.avail_in;
-	*n -= give - f->z.avail_in;
-	if (rc == Z_STREAM_END)
-		return 1;
-	if (rc == Z_OK || rc == Z_BUF_ERROR)
-		return 0;
-	if (rc == Z_MEM_ERROR)
-		return err_set(e, ERR_OUT_OF_MEMORY, "There is no memory to inflate the body.");
-	return corrupt(f, f->z.msg != NULL ? f->z.msg : "invalid data", e);
+	switch (rc) {
+	case RFC1951_BAD_BLOCK:
+		return corrupt(f, "invalid block", e);
+	case RFC1951_BAD_SYMBOL:
+		return corrupt(f, "invalid symbol", e);
+	case RFC1951_BAD_DISTANCE:
+		return corrupt(f, "a distance that reaches too far back", e);
+	case RFC1951_MORE:
+	case RFC1951_END:
+		break;
+	}
+	f->member_out += (uint32_t)*made;
+	if (f->format == FORMAT_GZIP)
+		f->sum = crc32_more(f->sum, out, *made);
+	else if (f->format == FORMAT_ZLIB)
+		f->sum = adler32_more(f->sum, out, *made);
+	return rc == RFC1951_END;
 }
 
-/* zlib wants to see a header before it checks a trailer: the plainest one stands for what was read here. */
+/* Take the trailer's bytes. 1: it is complete, and fits. */
 static int
-deflate_start(struct inflater *f, enum format format)
+trailer(struct inflater *f, const unsigned char **p, size_t *n, struct err *e)
 {
-	static const unsigned char gzip[10] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}, zlib[2] = {0x78, 0x01};
-	const unsigned char *p = format == FORMAT_GZIP ? gzip : zlib;
-	size_t n = format == FORMAT_GZIP ? sizeof(gzip) : format == FORMAT_ZLIB ? sizeof(zlib) : 0, made;
-	int bits = format == FORMAT_GZIP ? 31 : format == FORMAT_ZLIB ? 15 : -15;
-	unsigned char none;
+	uint32_t wanted = f->format == FORMAT_GZIP ? 8 : 4, got[2];
+	const unsigned char *h = f->head;
 
-	if ((f->z_ready ? inflateReset2(&f->z, bits) : inflateInit2(&f->z, bits)) != Z_OK)
-		return -1;
-	f->z_ready = true;
-	return n > 0 && deflate_run(f, &p, &n, &none, 1, &made, NULL) < 0 ? -1 : 0;
+	for (; f->head_n<wanted && * n> 0; (*n)--) {
+		f->head[f->head_n++] = *(*p)++;
+		f->in++;
+	}
+	if (f->head_n < wanted)
+		return 0;
+	got[0] = (uint32_t)h[0] | (uint32_t)h[1] << 8 | (uint32_t)h[2] << 16 | (uint32_t)h[3] << 24;
+	got[1] = (uint32_t)h[4] | (uint32_t)h[5] << 8 | (uint32_t)h[6] << 16 | (uint32_t)h[7] << 24;
+	if ((f->format == FORMAT_GZIP && (got[0] != f->sum || got[1] != f->member_out)) ||
+	    (f->format == FORMAT_ZLIB && __builtin_bswap32(got[0]) != f->sum)) /* big-endian, as nothing else here */
+		return corrupt(f, "the checksum or length at the end does not fit the data", e);
+	return 1;
 }
-
-static void
-deflate_free(struct inflater *f)
-{
-	if (f->z_ready)
-		inflateEnd(&f->z);
-}
-
-#endif
 
 static int
 zstd_run(struct inflater *f, const unsigned char **p, size_t *n, unsigned char *out, size_t room, size_t *made,
@@ -400,7 +365,7 @@ gzip_header_byte(struct inflater *f, unsigned char c, struct err *e)
 
 /* zstd's magic number, or the two bytes that tell zlib's format from raw deflate. */
 static int
-judge_magic(const struct inflater *f, enum format *format, struct err *e)
+judge_magic(struct inflater *f, struct err *e)
 {
 	const unsigned char *h = f->head;
 	uint32_t magic;
@@ -408,7 +373,7 @@ judge_magic(const struct inflater *f, enum format *format, struct err *e)
 	if (f->coding == CODING_ZSTD) {
 		/* Frames of before zstd 0.8 would go to decoders that keep to no window limit. */
 		magic = (uint32_t)h[0] | (uint32_t)h[1] << 8 | (uint32_t)h[2] << 16 | (uint32_t)h[3] << 24;
-		*format = FORMAT_ZSTD;
+		f->format = FORMAT_ZSTD;
 		if (magic == ZSTD_MAGICNUMBER || (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START)
 			return 0;
 		return f->members > 0 ? left_over(f, e) : corrupt(f, "it does not begin as zstd does (28 b5 2f fd)", e);
@@ -416,9 +381,9 @@ judge_magic(const struct inflater *f, enum format *format, struct err *e)
 	/* RFC 9110 means zlib's format, but raw deflate is sent too. A raw stream that looks like zlib's header would
 	 * begin with a stored block with odd padding, which no compressor makes. */
 	if ((h[0] & 0x0f) != 8 || h[0] >> 4 > 7 || (h[0] * 256u + h[1]) % 31 != 0)
-		*format = FORMAT_RAW;
+		f->format = FORMAT_RAW;
 	else if ((h[1] & 0x20) == 0)
-		*format = FORMAT_ZLIB;
+		f->format = FORMAT_ZLIB;
 	else
 		return corrupt(f, "it needs a preset dictionary", e);
 	return 0;
@@ -426,12 +391,12 @@ judge_magic(const struct inflater *f, enum format *format, struct err *e)
 
 /* Take the header's bytes. 1: it is complete; the first *replay bytes of f->head belong to the decompressor. */
 static int
-header(struct inflater *f, const unsigned char **p, size_t *n, size_t *replay, enum format *format, struct err *e)
+header(struct inflater *f, const unsigned char **p, size_t *n, size_t *replay, struct err *e)
 {
 	uint32_t wanted = f->coding == CODING_ZSTD ? 4 : 2;
 	int rc = 0;
 
-	*format = FORMAT_GZIP;
+	f->format = FORMAT_GZIP;
 	*replay = 0;
 	while (rc == 0 && *n > 0) {
 		unsigned char c = *(*p)++;
@@ -447,16 +412,16 @@ header(struct inflater *f, const unsigned char **p, size_t *n, size_t *replay, e
 	}
 	if (rc <= 0 || f->coding == CODING_GZIP)
 		return rc;
-	if (judge_magic(f, format, e) < 0)
+	if (judge_magic(f, e) < 0)
 		return -1;
-	*replay = *format == FORMAT_ZLIB ? 0 : wanted;
+	*replay = f->format == FORMAT_ZLIB ? 0 : wanted;
 	return 1;
 }
 
 static int
-begin_member(struct inflater *f, enum format format, struct err *e)
+begin_member(struct inflater *f, struct err *e)
 {
-	if (format != FORMAT_ZSTD && deflate_start(f, format) < 0)
+	if (f->format != FORMAT_ZSTD && deflate_start(f) < 0)
 		return err_set(e, ERR_OUT_OF_MEMORY, "There is no memory to inflate the body.");
 	f->stage = STAGE_DATA;
 	return 0;
@@ -475,7 +440,6 @@ end_member(struct inflater *f)
 static int
 feed_coded(struct inflater *f, const unsigned char *p, size_t n, struct err *e)
 {
-	enum format format = FORMAT_RAW;
 	size_t replay = 0;
 	int rc;
 
@@ -485,21 +449,25 @@ feed_coded(struct inflater *f, const unsigned char *p, size_t n, struct err *e)
 		if (f->stage == STAGE_HEADER) {
 			const unsigned char *again = f->head;
 
-			rc = header(f, &p, &n, &replay, &format, e);
+			rc = header(f, &p, &n, &replay, e);
 			if (rc <= 0)
 				return rc;
-			if (begin_member(f, format, e) < 0)
+			if (begin_member(f, e) < 0)
 				return -1;
 			f->in -= replay;
 			rc = replay > 0 ? pump(f, &again, &replay, e) : 0;
 			assert(rc < 0 || replay == 0);
 		} else {
-			rc = pump(f, &p, &n, e);
+			rc = f->stage == STAGE_TRAILER ? trailer(f, &p, &n, e) : pump(f, &p, &n, e);
 		}
 		if (rc < 0)
 			return -1;
-		if (rc > 0)
+		if (rc > 0 && f->stage == STAGE_DATA && (f->format == FORMAT_GZIP || f->format == FORMAT_ZLIB)) {
+			f->stage = STAGE_TRAILER;
+			f->head_n = 0;
+		} else if (rc > 0) {
 			end_member(f);
+		}
 	}
 	return 0;
 }
@@ -570,7 +538,8 @@ int
 inflater_finish(struct inflater *f, struct err *e)
 {
 	/* At least one whole member, and none begun. */
-	if (f->coding != CODING_IDENTITY && (f->members == 0 || f->stage == STAGE_DATA || f->head_n > 0))
+	if (f->coding != CODING_IDENTITY &&
+	    (f->members == 0 || f->stage == STAGE_DATA || f->stage == STAGE_TRAILER || f->head_n > 0))
 		return err_param(e, ERR_MALFORMED_BODY, "Content-Encoding", "the end of the body",
 				 "the rest of the stream",
 				 "The %s body is truncated: it ends after %llu bytes, in the middle of its stream.",
@@ -590,7 +559,7 @@ inflater_free(struct inflater **f)
 {
 	if (*f == NULL)
 		return;
-	deflate_free(*f);
+	rfc1951_free(&(*f)->deflated);
 	ZSTD_freeDCtx((*f)->zstd);
 	free((*f)->bounce);
 	free(*f);
