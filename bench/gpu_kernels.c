@@ -172,8 +172,8 @@ main(int argc, char **argv)
 	flush = gpu_alloc(FLUSH_BYTES);
 	while (fgets(line, sizeof line, stdin)) {
 		long long n[8] = {0};
-		int got = sscanf(line, "%15s %15s %15s %lld %lld %lld %lld %lld %lld %lld %lld", form, op, dtype, &n[0], &n[1],
-				 &n[2], &n[3], &n[4], &n[5], &n[6], &n[7]);
+		int got = sscanf(line, "%15s %15s %15s %lld %lld %lld %lld %lld %lld %lld %lld", form, op, dtype, &n[0],
+				 &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &n[7]);
 		bool is_attn = strcmp(op, "attn") == 0, naive = strcmp(form, "naive") == 0;
 		enum dtype dt = got > 2 ? dtype_find(dtype, strlen(dtype)) : DT_NONE;
 		long long repeats = is_attn ? n[7] : n[2];

@@ -69,7 +69,7 @@
 /* Bytes of dynamic shared memory: tiles in blocks of 64 columns, barriers, descriptions of tiles. */
 #define ATTN_SM90_ROW(dim) (((dim) + 63) / 64 * 128)
 #define ATTN_SM90_TILES(dq, dv, groups, keys, stages, q_tiles)                                                         \
-	((q_tiles) * (groups) * 64 * ATTN_SM90_ROW(dq) + (stages) * (keys) * (ATTN_SM90_ROW(dq) + ATTN_SM90_ROW(dv)))
+	((q_tiles) * (groups)*64 * ATTN_SM90_ROW(dq) + (stages) * (keys) * (ATTN_SM90_ROW(dq) + ATTN_SM90_ROW(dv)))
 #define ATTN_SM90_SHARED(dq, dv, groups, keys, stages, q_tiles)                                                        \
 	(ATTN_SM90_TILES(dq, dv, groups, keys, stages, q_tiles) + 256 + 512)
 

@@ -31,8 +31,7 @@ DEV void
 attn_combine(attn_args_in &a)
 {
 	int lane = thread_id() % WAVE;
-	int64_t row = (int64_t)group_x() * (ATTN_COMBINE_THREADS / WAVE) +
-		      uniform(thread_id() / WAVE);
+	int64_t row = (int64_t)(uint32_t)group_x() * (ATTN_COMBINE_THREADS / WAVE) + uniform(thread_id() / WAVE);
 	const float *m = a.partial + (int64_t)a.splits * a.rows * a.dim_v + row, *l = m + (int64_t)a.splits * a.rows;
 	float top = -INF, sum = 0;
 	uint32_t factor;
@@ -73,7 +72,7 @@ template <class T>
 DEV void
 attn_pad(const attn_pad_args &a)
 {
-	int64_t i = (int64_t)group_x() * ATTN_EXTRA_THREADS + thread_id(), row = i / a.dim_to;
+	int64_t i = (int64_t)(uint32_t)group_x() * ATTN_EXTRA_THREADS + thread_id(), row = i / a.dim_to;
 	int column = (int)(i - row * a.dim_to);
 
 	if (row >= a.rows)
@@ -87,7 +86,7 @@ attn_pad(const attn_pad_args &a)
 		attn_combine<T>(ATTN_ARGS(a));                                                                         \
 	}
 #define ATTN_PAD(name, T)                                                                                              \
-	KERNEL BOUNDS(ATTN_EXTRA_THREADS, 4) void name(ARGUMENT attn_pad_args a)                                            \
+	KERNEL BOUNDS(ATTN_EXTRA_THREADS, 4) void name(ARGUMENT attn_pad_args a)                                       \
 	{                                                                                                              \
 		attn_pad<T>(a);                                                                                        \
 	}

@@ -33,6 +33,7 @@ template <class T_, int DQ_, int DV_, int GROUPS_, int KEYS_, int STAGES_, int Q
 		V_AT = K_AT + STAGES * K_BYTES,
 		PHASES_AT = V_AT + STAGES * V_BYTES,
 		WORKS_AT = PHASES_AT + 256,
+		BYTES = ATTN_SM90_SHARED(DQ, DV, GROUPS, KEYS, STAGES, Q_TILES),
 		/* All 65536 of a multiprocessor, in units of 8 a thread. */
 		FEED_REGISTERS = GROUPS == 3 ? 32 : 40,
 		REGISTERS = GROUPS == 3 ? 160 : 232,
@@ -109,6 +110,9 @@ template <class C> struct attn_place {
 	init(attn_args_in &a) const
 	{
 		static_assert(C::STAGES <= ATTN_STAGES_MAX && C::Q_TILES < ATTN_WORKS, "room for barriers");
+		static_assert(C::PHASES_AT + ATTN_PHASES * ATTN_STAGES_MAX * 8 <= C::WORKS_AT &&
+				      C::WORKS_AT + ATTN_WORKS * (int)sizeof(attn_work) <= C::BYTES,
+			      "shared memory");
 		static_assert((C::STAGES & (C::STAGES - 1)) == 0 && (C::Q_TILES & (C::Q_TILES - 1)) == 0, "rings");
 		if (thread_id() < ATTN_PHASES * ATTN_STAGES_MAX) {
 			int which = thread_id() / ATTN_STAGES_MAX;

@@ -30,8 +30,8 @@
 	X(256, 256, 8, 1, 16, 0, 1, 1)
 
 /* Bytes from row to row in shared memory: eight neighbouring pieces of 16 bytes must not meet in a bank. */
-#define ATTN_TF32_K_STRIDE(dq) ((dq) * 4 + ((dq) % 32 ? 0 : 64))
-#define ATTN_TF32_V_STRIDE(dv) ((dv) * 4 + 16)
+#define ATTN_TF32_K_STRIDE(dq) ((dq)*4 + ((dq) % 32 ? 0 : 64))
+#define ATTN_TF32_V_STRIDE(dv) ((dv)*4 + 16)
 #define ATTN_TF32_SHARED(dq, dv, waves, parts, keys, kept)                                                             \
 	(2 * (keys) * (ATTN_TF32_K_STRIDE(dq) + ATTN_TF32_V_STRIDE(dv)) +                                              \
 	 ((kept) ? 0 : 16 * (parts) * (waves)*ATTN_TF32_K_STRIDE(dq)))

@@ -131,8 +131,8 @@ softmax(args_in &n)
 				 ? rounded<T>::from(exp2_fast((s[key] - top) * log2e) * FROM_BITS(factor))
 				 : T{};
 	if (a.lse && thread_id() == 0)
-		((uint32_t *)a.lse)[w.row + i] =
-			count > 0 ? BITS(top + log2_fast(sum) * 0.69314718056f) : BITS_MINUS_INF;
+		((uint32_t *)a.lse)[w.row + i] = count > 0 ? BITS(top + log2_fast(sum) * 0.69314718056f)
+							   : BITS_MINUS_INF;
 }
 
 template <class T>
@@ -148,7 +148,8 @@ weigh(args_in &n)
 
 	if (first_q >= w.len_q)
 		return;
-	p.run(w.v + first_v * (int)sizeof(T), w.len_k, (uint32_t)a.v_stride.seq * sizeof(T), (a.dim_v - first_v) * (int)sizeof(T),
+	p.run(w.v + first_v * (int)sizeof(T), w.len_k, (uint32_t)a.v_stride.seq * sizeof(T),
+	      (a.dim_v - first_v) * (int)sizeof(T),
 	      (const char *)((const T *)n.probabilities + (unit * a.seqlen_q + first_q) * n.width), w.len_q - first_q,
 	      (uint32_t)n.width * sizeof(T), w.len_k);
 #pragma unroll
@@ -173,17 +174,17 @@ weigh(args_in &n)
 }
 
 #define NAIVE(name, T)                                                                                                 \
-	KERNEL BOUNDS(THREADS, 2) void attn_scores_##name(ARGUMENT attn_naive_args a)                                           \
+	KERNEL BOUNDS(THREADS, 2) void attn_scores_##name(ARGUMENT attn_naive_args a)                                  \
 	{                                                                                                              \
-		scores<T>(ARGS(a));                                                                                         \
+		scores<T>(ARGS(a));                                                                                    \
 	}                                                                                                              \
-	KERNEL BOUNDS(THREADS, 8) void attn_softmax_##name(ARGUMENT attn_naive_args a)                                          \
+	KERNEL BOUNDS(THREADS, 8) void attn_softmax_##name(ARGUMENT attn_naive_args a)                                 \
 	{                                                                                                              \
-		softmax<T>(ARGS(a));                                                                                        \
+		softmax<T>(ARGS(a));                                                                                   \
 	}                                                                                                              \
-	KERNEL BOUNDS(THREADS, 2) void attn_product_##name(ARGUMENT attn_naive_args a)                                          \
+	KERNEL BOUNDS(THREADS, 2) void attn_product_##name(ARGUMENT attn_naive_args a)                                 \
 	{                                                                                                              \
-		weigh<T>(ARGS(a));                                                                                          \
+		weigh<T>(ARGS(a));                                                                                     \
 	}
 
 NAIVE(fp16, fp16)

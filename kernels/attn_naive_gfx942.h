@@ -33,7 +33,8 @@ template <class T, bool across> struct product {
 		for (int i = 0; i < EACH; i++) {
 			int u = thread_id() + i * THREADS, chunk = u % CHUNKS;
 
-			to[i] = window_word<16>::load(w, chunk * 16 < left ? (uint32_t)(u / CHUNKS) * stride + (uint32_t)chunk * 16
+			to[i] = window_word<16>::load(w, chunk * 16 < left ? (uint32_t)(u / CHUNKS) * stride +
+										     (uint32_t)chunk * 16
 									   : WINDOW_OUTSIDE);
 		}
 	}
@@ -75,12 +76,12 @@ template <class T, bool across> struct product {
 			if constexpr (SIZE == 2) {
 				uint32_t halves = j & 1 ? 0x07060302 : 0x05040100;
 
-				*(LOCAL u2 *)(to + (keys / 2 * ATTN_NAIVE_TILE + column + j) * 16 + keys % 2 * 8) =
-					u2{__builtin_amdgcn_perm(v[1][j >> 1], v[0][j >> 1], halves),
-					   __builtin_amdgcn_perm(v[3][j >> 1], v[2][j >> 1], halves)};
+				*(LOCAL u2 *)(to + (keys / 2 * ATTN_NAIVE_TILE + column + j) * 16 + keys % 2 * 8) = u2{
+					__builtin_amdgcn_perm(v[1][j >> 1], v[0][j >> 1], halves),
+					__builtin_amdgcn_perm(v[3][j >> 1], v[2][j >> 1], halves)};
 			} else {
-				*(LOCAL u4 *)(to + (keys * ATTN_NAIVE_TILE + column + j) * 16) =
-					u4{v[0][j], v[1][j], v[2][j], v[3][j]};
+				*(LOCAL u4 *)(to + (keys * ATTN_NAIVE_TILE + column + j) * 16) = u4{v[0][j], v[1][j],
+												    v[2][j], v[3][j]};
 			}
 		}
 	}
@@ -90,8 +91,8 @@ template <class T, bool across> struct product {
 	 * rows_b rows of depth elements.
 	 */
 	DEV_MEMBER void
-	run(const char *a_from, int rows_a, uint32_t a_stride, int a_left, const char *b_from, int rows_b, uint32_t b_stride,
-	    int depth)
+	run(const char *a_from, int rows_a, uint32_t a_stride, int a_left, const char *b_from, int rows_b,
+	    uint32_t b_stride, int depth)
 	{
 		SHARED static u4 lds[2 * CHUNKS * ATTN_NAIVE_TILE];
 		LOCAL char *a_lds = (LOCAL char *)lds, *b_lds = a_lds + CHUNKS * ATTN_NAIVE_TILE * 16;

@@ -27,7 +27,9 @@ template <class T, bool across> struct product {
 		B_BYTES = TILE * ALONG,
 		/* What a thread has of the tile: of ROWS rows of B, RUNS runs of RUN neighbours in A. */
 		ROWS = SIZE == 2 ? 4 : 8,
-		RUN = SIZE == 2 ? 2 : across ? 4 : 1,
+		RUN = SIZE == 2 ? 2
+		      : across	? 4
+				: 1,
 		RUNS = TILE * TILE / THREADS / ROWS / RUN,
 	};
 	float acc[ROWS][RUNS * RUN];
@@ -70,7 +72,8 @@ template <class T, bool across> struct product {
 
 #pragma unroll
 			for (int i = 0; i < 2; i++)
-				x[i] = matrices(b + (wave % 4 * 32 + i * 16 + lane % 16) * ALONG + k * 2 + lane / 16 * 16);
+				x[i] = matrices(b + (wave % 4 * 32 + i * 16 + lane % 16) * ALONG + k * 2 +
+						lane / 16 * 16);
 #pragma unroll
 			for (int j = 0; j < 4; j++) {
 				int at = wave / 4 * 64 + j * 16;
@@ -79,7 +82,8 @@ template <class T, bool across> struct product {
 				if constexpr (across)
 					y = matrices_across(a + (k + lane % 16) * ACROSS + (at + lane / 16 * 8) * 2);
 				else
-					y = matrices(a + (at + lane % 8 + lane / 16 * 8) * ALONG + k * 2 + lane / 8 % 2 * 16);
+					y = matrices(a + (at + lane % 8 + lane / 16 * 8) * ALONG + k * 2 +
+						     lane / 8 % 2 * 16);
 #pragma unroll
 				for (int i = 0; i < 2; i++) {
 					mma_16<T>(acc[2 * i], acc[2 * i + 1], 4 * j, x[i], y[0], y[1]);
@@ -131,8 +135,8 @@ template <class T, bool across> struct product {
 	 * rows_b rows of depth elements.
 	 */
 	DEV_MEMBER void
-	run(const char *a_from, int rows_a, uint32_t a_stride, int a_left, const char *b_from, int rows_b, uint32_t b_stride,
-	    int depth)
+	run(const char *a_from, int rows_a, uint32_t a_stride, int a_left, const char *b_from, int rows_b,
+	    uint32_t b_stride, int depth)
 	{
 		SHARED static u4 tiles[2 * (A_BYTES + B_BYTES) / 16];
 		char *to = (char *)tiles;
@@ -147,7 +151,8 @@ template <class T, bool across> struct product {
 
 			if (at < depth) {
 				if constexpr (across)
-					load_across(next, a_from + (int64_t)at * a_stride, rows_a - at, a_stride, a_left);
+					load_across(next, a_from + (int64_t)at * a_stride, rows_a - at, a_stride,
+						    a_left);
 				else
 					load(next, a_from + at * SIZE, rows_a, a_stride, a_left - at * SIZE);
 				load(next + A_BYTES, b_from + at * SIZE, rows_b, b_stride, (depth - at) * SIZE);

@@ -286,7 +286,20 @@ template <class C> struct attn_group {
 			/* No probability at all: no key seen, or seen with scores of -Inf only. */
 			factor[i] = empty[i] ? (count[i] > 0 ? FROM_BITS(BITS_NAN) : 0) : __fdividef(1, sum[i]);
 		}
-		if (__builtin_expect(a.partial != 0, false)) {
+		if (__builtin_expect(!a.partial, true)) {
+			store<0>(a, place(a, w, token[0], head[0]), factor[0], there[0]);
+			store<1>(a, place(a, w, token[1], head[1]), factor[1], there[1]);
+			if (a.lse && thread_id() % 4 == 0) {
+#pragma unroll
+				for (int i = 0; i < 2; i++) {
+					float x = empty[i] ? (count[i] > 0 ? FROM_BITS(BITS_NAN) : -INF)
+							   : (maximum[i] + log2_fast(sum[i])) * 0.69314718056f;
+
+					if (there[i])
+						a.lse[w.row + token[i] + head[i] * a.lse_head] = x;
+				}
+			}
+		} else {
 			float *m = a.partial + (int64_t)a.splits * a.rows * a.dim_v + w.split * a.rows;
 
 #pragma unroll
@@ -306,19 +319,6 @@ template <class C> struct attn_group {
 					store_partial<0>(a, place);
 				else
 					store_partial<1>(a, place);
-			}
-		} else {
-			store<0>(a, place(a, w, token[0], head[0]), factor[0], there[0]);
-			store<1>(a, place(a, w, token[1], head[1]), factor[1], there[1]);
-			if (a.lse && thread_id() % 4 == 0) {
-#pragma unroll
-				for (int i = 0; i < 2; i++) {
-					float x = empty[i] ? (count[i] > 0 ? FROM_BITS(BITS_NAN) : -INF)
-							   : (maximum[i] + log2_fast(sum[i])) * 0.69314718056f;
-
-					if (there[i])
-						a.lse[w.row + token[i] + head[i] * a.lse_head] = x;
-				}
 			}
 		}
 		repair[0] = __ballot_sync(WAVE_ALL,

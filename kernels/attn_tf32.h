@@ -2,7 +2,8 @@
  * attn_tf32.h: fused attention forward for fp32 on Hopper's tensor cores. They take tf32, 11 bits of mantissa: so a number is
  * cut in two, x = high + low, and a product made of three, low x high + high x low + high x high; what is left out is below
  * 2^-22 of the product. The tensor cores cut sums instead of rounding them, so few of their sums follow each other: 16 dims
- * of a score, and a tile's part of the output, are added up apart and then rounded into the whole. Used by attn_fp32.hip; the algorithm is as in README.md.
+ * of a score, and a tile's part of the output, are added up apart and then rounded into the whole. Used by attn_fp32.hip; the
+ * algorithm is as in README.md.
  *
  * A lane l is number g = l / 4 of 8 and t = l % 4 of 4. The 16 x 8 products (mma.sync) have rows g and g + 8 in it, and columns 2t and
  * 2t + 1. Which element meets which along the summed dimension is free as long as both operands agree: scores take dims 4t to
@@ -220,8 +221,8 @@ template <class C> struct attn_wave {
 							 y1.high[j]);
 #pragma unroll
 					for (int j = 0; j < 4; j++)
-						attn_mma(f[d][p][j], z.high[0], z.high[2], z.high[1], z.high[3], y0.low[j],
-							 y1.low[j]);
+						attn_mma(f[d][p][j], z.high[0], z.high[2], z.high[1], z.high[3],
+							 y0.low[j], y1.low[j]);
 #pragma unroll
 					for (int j = 0; j < 4; j++)
 						attn_mma(f[d][p][j], z.high[0], z.high[2], z.high[1], z.high[3],
@@ -326,9 +327,9 @@ template <class C> struct attn_wave {
 				int column = d * 32 + thread_id() % 4 * 8 + e * 4;
 
 				if (column < dim_v)
-					*(float4 *)(to + column) =
-						make_float4(o[d][p][0][i * 2 + e] * factor, o[d][p][1][i * 2 + e] * factor,
-							    o[d][p][2][i * 2 + e] * factor, o[d][p][3][i * 2 + e] * factor);
+					*(float4 *)(to + column) = make_float4(
+						o[d][p][0][i * 2 + e] * factor, o[d][p][1][i * 2 + e] * factor,
+						o[d][p][2][i * 2 + e] * factor, o[d][p][3][i * 2 + e] * factor);
 			}
 	}
 

@@ -19,7 +19,8 @@ attn_load(attn_args_in &a, const attn_work &w, char *to, int key)
 		int row = u / (C::DQ / 4), column = u % (C::DQ / 4) * 4;
 		bool there = row < keys && column < a.dim;
 
-		copy_16(to + row * C::K_STRIDE + column * 4, there ? k + (row * a.k_stride.seq + column) * 4 : w.k, there);
+		copy_16(to + row * C::K_STRIDE + column * 4, there ? k + (row * a.k_stride.seq + column) * 4 : w.k,
+			there);
 	}
 	to += C::K_BYTES;
 #pragma unroll
@@ -27,7 +28,8 @@ attn_load(attn_args_in &a, const attn_work &w, char *to, int key)
 		int row = u / (C::DV / 4), column = u % (C::DV / 4) * 4;
 		bool there = row < keys && column < a.dim_v;
 
-		copy_16(to + row * C::V_STRIDE + column * 4, there ? v + (row * a.v_stride.seq + column) * 4 : w.v, there);
+		copy_16(to + row * C::V_STRIDE + column * 4, there ? v + (row * a.v_stride.seq + column) * 4 : w.v,
+			there);
 	}
 }
 
@@ -69,7 +71,8 @@ struct attn_row {
 
 	/* Maximum and sum to memory. Returns what outputs are to be multiplied by. `sees`: any key at all; of the split's. */
 	DEV_MEMBER float
-	finish(attn_args_in &a, const attn_work &w, float maximum, float sum, bool sees, bool sees_split, bool write) const
+	finish(attn_args_in &a, const attn_work &w, float maximum, float sum, bool sees, bool sees_split,
+	       bool write) const
 	{
 		bool empty = bits_zero(BITS(sum));
 
@@ -124,8 +127,8 @@ attn_load_q(attn_args_in &a, const attn_work &work, attn_wave<C> &w, char *to)
 
 			if (column < a.dim)
 				x = *(const uint4 *)(attn_row(a, work, row).query(a, work) + column * 4);
-			*(uint4 *)(to + row * C::K_STRIDE + column * 4) =
-				make_uint4(x.x ^ sign, x.y ^ sign, x.z ^ sign, x.w ^ sign);
+			*(uint4 *)(to + row * C::K_STRIDE + column * 4) = make_uint4(x.x ^ sign, x.y ^ sign, x.z ^ sign,
+										     x.w ^ sign);
 		}
 	}
 }

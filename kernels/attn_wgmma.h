@@ -36,18 +36,6 @@ phase_arrive(uint32_t at)
 	__asm__ volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at) : "memory");
 }
 
-DEV bool
-phase_is_over(uint32_t at, uint32_t parity)
-{
-	uint32_t over;
-
-	__asm__ volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-			 : "=r"(over)
-			 : "r"(at), "r"(parity)
-			 : "memory");
-	return over;
-}
-
 DEV void
 phase_wait(uint32_t at, uint32_t parity)
 {
@@ -80,12 +68,6 @@ DEV void
 copy_16(uint32_t to, const void *from, int bytes)
 {
 	__asm__ volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-
-DEV void
-copy_16(uint32_t to, const void *from)
-{
-	__asm__ volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 
 /* Arrives, and the phase does not end before `bytes` have been copied for it. */
@@ -215,7 +197,6 @@ template <class T, int N> struct wgmma;
 #define WG_R48 WG_R32 "," WG_R16(32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47)
 #define WG_R64 WG_R48 "," WG_R16(48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63)
 #define WG_R80 WG_R64 "," WG_R16(64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79)
-#define WG_R88 WG_R80 ",%80,%81,%82,%83,%84,%85,%86,%87"
 #define WG_R96 WG_R80 "," WG_R16(80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95)
 #define WG_R128                                                                                                        \
 	WG_R96 "," WG_R16(96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111) "," WG_R16(      \
@@ -228,7 +209,6 @@ template <class T, int N> struct wgmma;
 #define WG_O48(d) WG_O32(d), WG_O16(d, 32)
 #define WG_O64(d) WG_O48(d), WG_O16(d, 48)
 #define WG_O80(d) WG_O64(d), WG_O16(d, 64)
-#define WG_O88(d) WG_O80(d), WG_O8(d, 80)
 #define WG_O96(d) WG_O80(d), WG_O16(d, 80)
 #define WG_O128(d) WG_O96(d), WG_O16(d, 96), WG_O16(d, 112)
 
@@ -260,8 +240,6 @@ template <class T, int N> struct wgmma;
 	WGMMA(T, type, 64, 32, 32, 33, 34, 35, 36)                                                                     \
 	WGMMA(T, type, 96, 48, 48, 49, 50, 51, 52)                                                                     \
 	WGMMA(T, type, 128, 64, 64, 65, 66, 67, 68)                                                                    \
-	WGMMA(T, type, 160, 80, 80, 81, 82, 83, 84)                                                                    \
-	WGMMA(T, type, 176, 88, 88, 89, 90, 91, 92)                                                                    \
 	WGMMA(T, type, 192, 96, 96, 97, 98, 99, 100)                                                                   \
 	WGMMA(T, type, 256, 128, 128, 129, 130, 131, 132)
 WGMMA_ALL(fp16, "f16")

@@ -9,8 +9,8 @@
 #define DEV __device__ __forceinline__ static
 #define DEV_MEMBER __device__ __forceinline__
 #define SHARED __shared__
-#define LOCAL			     /* of a pointer into SHARED memory */
-#define CONSTANT const		     /* of a kernel's arguments, where they lie */
+#define LOCAL				 /* of a pointer into SHARED memory */
+#define CONSTANT const			 /* of a kernel's arguments, where they lie */
 #define ARGUMENT const __grid_constant__ /* before the type of a kernel's parameter */
 /* A kernel's workgroup size, and how many of its workgroups a multiprocessor must be able to hold (65536 registers). */
 #define BOUNDS(threads, groups) __launch_bounds__(threads, groups)
@@ -291,7 +291,10 @@ copy_wait()
 	__asm__ volatile("cp.async.wait_group %0;" : : "n"(LEFT) : "memory");
 }
 
-/* Four 8 x 8 matrices of 16-bit elements, a row at each lane's address (eight lanes a matrix), as mma.sync takes them; across: transposed. */
+/*
+ * Four 8 x 8 matrices of 16-bit elements, a row at each lane's address (eight lanes a matrix), as mma.sync takes them; across:
+ * transposed.
+ */
 DEV u4
 matrices(const void *row)
 {

@@ -7,7 +7,8 @@
 #include "rmsnorm.h"
 
 /* BYTES of a row: 16, or a single element where rows may begin anywhere and the architecture minds. */
-template <class T, int BYTES> struct piece : elements<T> {};
+template <class T, int BYTES> struct piece : elements<T> {
+};
 
 template <class T> struct piece<T, (int)sizeof(T)> {
 	enum { COUNT = 1 };
@@ -178,9 +179,9 @@ rmsnorm(const rmsnorm_args &a)
 	piece<T, BYTES> weight, x[vectors];
 	float sum = 0, factor;
 
+	/* Threads behind the row's end load its last piece, for nothing: conditions would cost more. */
 	if (row >= a.rows)
 		return;
-	/* Threads behind the row's end load its last piece, for nothing: conditions would cost more. */
 #pragma unroll
 	for (int i = 0; i < vectors; i++)
 		x[i].load(from + min(first + i * threads * count, n - count));
@@ -296,7 +297,8 @@ mean(const rmsnorm_naive_args &a)
 #endif
 
 #define RMSNORM(name, T, BYTES, threads, vectors)                                                                      \
-	KERNEL BOUNDS(RMSNORM_BLOCK(threads), RESIDENT(threads, vectors *(16 / BYTES))) void name(ARGUMENT rmsnorm_args a)           \
+	KERNEL BOUNDS(RMSNORM_BLOCK(threads), RESIDENT(threads, vectors *(16 / BYTES))) void name(                     \
+		ARGUMENT rmsnorm_args a)                                                                               \
 	{                                                                                                              \
 		rmsnorm<T, BYTES, threads, vectors *(16 / BYTES)>(a);                                                  \
 	}

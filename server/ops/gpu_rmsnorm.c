@@ -1,5 +1,6 @@
 /*
- * gpu_rmsnorm.c: plans RMSNorm on a GPU: how many threads make a row; and the unfused baseline. The kernels' side of the contract is kernels/rmsnorm.h.
+ * gpu_rmsnorm.c: plans RMSNorm on a GPU: how many threads make a row; and the unfused baseline. The kernels' side of the
+ * contract is kernels/rmsnorm.h.
  */
 #include "ops/gpu_rmsnorm.h"
 
@@ -9,7 +10,7 @@
 #include "../kernels/rmsnorm.h"
 
 #define THREADS_A_UNIT 2048 /* resident on a unit of CDNA; more workgroups than fit only take turns, */
-#define TURNS 4		    /* as many here; on Hopper each makes one row, which is faster: new ones begin while others end */
+#define TURNS 4 /* as many here; on Hopper each makes one row, which is faster: new ones begin while others end */
 #define GROUPS_MAX INT32_MAX
 #define NAIVE_GROUPS_MAX (1 << 20)
 
@@ -47,7 +48,8 @@ no_kernel(const struct rmsnorm_problem *p, struct err *e)
 static bool
 aligned(const struct rmsnorm_problem *p)
 {
-	return ((uintptr_t)p->x | (uintptr_t)p->weight | (uintptr_t)p->out | (uintptr_t)p->n * dtype_info(p->dtype)->size) %
+	return ((uintptr_t)p->x | (uintptr_t)p->weight | (uintptr_t)p->out |
+		(uintptr_t)p->n * dtype_info(p->dtype)->size) %
 		       16 ==
 	       0;
 }

@@ -177,9 +177,11 @@ class Statistics(Test):
         self.assertGreater(reply.header["timing_ms"]["download"], 0)
 
     def test_baseline(self):
-        call = calls.attention("fp16", shape=(1, 33, 64, 2, 2, 64, 64), causal=True)
-        self.run_(call, "baseline=naive&iters=2", iters=2, baseline=True)
-        self.run_(call, "impl=naive", name="^naive:")
+        for call in (calls.attention("fp16", shape=(1, 33, 64, 2, 2, 64, 64), causal=True),
+                     calls.rmsnorm("bf16", shape=(5, 127), eps=1e-3), calls.rmsnorm("fp32", shape=(3, 256), eps=1e-3)):
+            with self.subTest(op=call.op):
+                self.run_(call, "baseline=naive&iters=2", iters=2, baseline=True)
+                self.run_(call, "impl=naive", name="^naive:")
 
     def test_limits_of_a_run(self):
         """A job of many runs ends at its deadline, between two of them, and the worker lives on."""

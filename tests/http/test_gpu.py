@@ -151,9 +151,11 @@ class Attention(Test):
         self.run_(calls.attention("fp16", shape=(1, 4, 0, 2, 2, 16, 16)))
 
     def test_baseline(self):
-        call = calls.attention("fp16", shape=(1, 33, 64, 2, 2, 64, 64), causal=True)
-        self.run_(call, "baseline=naive&warmup=2&iters=3", warmup=2, iters=3, baseline=True)
-        self.run_(call, "impl=naive", name="^naive:")
+        for call in (calls.attention("fp16", shape=(1, 33, 64, 2, 2, 64, 64), causal=True),
+                     calls.rmsnorm("bf16", shape=(5, 127), eps=1e-3), calls.rmsnorm("fp32", shape=(3, 256), eps=1e-3)):
+            with self.subTest(op=call.op):
+                self.run_(call, "baseline=naive&warmup=2&iters=3", warmup=2, iters=3, baseline=True)
+                self.run_(call, "impl=naive", name="^naive:")
 
     def test_memory(self):
         """Nothing is in use before and after; the peak is inputs, outputs and workspace, rounded to what the pool

@@ -115,8 +115,9 @@ run(struct gpu *g, bool naive, enum dtype dt, int64_t rows, int64_t n, enum fill
 	compute_free(&ctx);
 	w = worst(&device[2], &want, dt == DT_FP32 ? 2e-6 : dt == DT_FP16 ? 6e-4 : 4.5e-3);
 	if (!(w <= 1))
-		printf("%srmsnorm %s, %d x %d, fill %d, eps %g: %s error/tolerance %.3g FAILED\n", naive ? "unfused " : "",
-		       dtype_info(dt)->name, (int)rows, (int)n, (int)how, eps, plan.launch[0].symbol, w);
+		printf("%srmsnorm %s, %d x %d, fill %d, eps %g: %s error/tolerance %.3g FAILED\n",
+		       naive ? "unfused " : "", dtype_info(dt)->name, (int)rows, (int)n, (int)how, eps,
+		       plan.launch[0].symbol, w);
 	gpu_free((void *)(uintptr_t)p.x);
 	gpu_free((void *)(uintptr_t)p.weight);
 	gpu_free(p.out);
