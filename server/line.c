@@ -130,8 +130,10 @@ line_ring(struct line *l)
 	/* What was put before must be seen by who, having said that it sleeps, looks a last time: line_sleep. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&other(l)->sleeping, memory_order_relaxed) != 0 &&
-	    atomic_exchange_explicit(&other(l)->sleeping, 0, memory_order_relaxed) != 0)
-		(void)msg_send(l->sock, &m, sizeof(m), -1); /* full: there are bells enough in it */
+	    atomic_exchange_explicit(&other(l)->sleeping, 0, memory_order_relaxed) != 0 &&
+	    msg_send(l->sock, &m, sizeof(m), -1) == 1)
+		/* Full, or the kernel had no memory for it: it sleeps still, and is rung for again the next time. */
+		atomic_store_explicit(&other(l)->sleeping, 1, memory_order_relaxed);
 }
 
 /* ---------------------------------------------------------------- getting */
@@ -161,10 +163,11 @@ static int
 page_take(struct line *l, int fd)
 {
 	const int wanted = F_SEAL_SHRINK | F_SEAL_GROW;
+	int seals = fcntl(fd, F_GET_SEALS); /* -1: of a kind that has none */
 	struct stat st;
 
 	if (l->front || l->page != NULL || fstat(fd, &st) == -1 || st.st_size != (off_t)sizeof(struct line_page) ||
-	    (fcntl(fd, F_GET_SEALS) & wanted) != wanted)
+	    seals == -1 || (seals & wanted) != wanted)
 		return nonsense();
 	return page_map(l, fd);
 }

@@ -94,7 +94,7 @@ text_addf(struct text *t, const char *fmt, ...)
 	n = vsnprintf(t->p + t->len, room, fmt, ap);
 	va_end(ap);
 	if (n < 0) {
-		t->failed = true;
+		text_fail(t);
 		return;
 	}
 	if ((size_t)n >= room || (size_t)n > t->ceiling - t->len) {

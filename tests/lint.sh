@@ -104,7 +104,7 @@ arrow() {
 	local from=$1 pattern=$2
 	grep_in "$(grep -E "^$from" <<<"$server_files")" "^# *include *\"$pattern" | rule "$from does not include $pattern"
 }
-arrow 'server/(arena|arena_slab|mem|err|log|msg|options|tensor|text)\.[ch]' '(front|codec|worker)/'
+arrow 'server/(arena|arena_slab|digits|err|line|log|mem|msg|options|tensor|text)\.[ch]' '(front|codec|worker)/'
 arrow 'server/ops/' '(front|codec)/'
 arrow 'server/codec/' '(front|worker)/'
 arrow 'server/worker/' '(front|codec)/'

@@ -135,7 +135,6 @@ oip_output(struct intake *in, const cJSON *object, struct err *e)
 				 "there is no output %s, or too many are named", shown);
 	out = &in->outputs[in->n_outputs++];
 	*out = (struct intake_output){.binary = false};
-	*out = (struct intake_output){.binary = false};
 	memcpy(out->name, own, strlen(own) + 1);
 	cJSON_ArrayForEach(item, parameters)
 	{

@@ -187,7 +187,7 @@ read_offsets(struct json_scan *s, struct safetensors_entry *t, enum safetensors_
 			return -1;
 		counts += rc;
 	}
-	*flaw = counts == 2 && t->end >= t->begin ? FLAW_NONE : FLAW_RANGE;
+	*flaw = i == 2 && counts == 2 && t->end >= t->begin ? FLAW_NONE : FLAW_RANGE;
 	return more < 0 ? -1 : i == 2;
 }
 

@@ -23,7 +23,7 @@
 
 #define COPY_MAX (32 * 1024) /* replies up to this size leave as one block together with their head */
 #define HELD_MAX 64	     /* requests that wait without being suspended */
-#define HELD_MS 20	     /* while there are such, libmicrohttpd runs that often for its timeouts' sake */
+#define HELD_NS 20000000u    /* while there are such, libmicrohttpd runs that often: its timeouts must not find them */
 #define HELD_ASKS 16	     /* that often libmicrohttpd asks for a reply in vain before the request is suspended */
 
 struct http {
@@ -31,7 +31,8 @@ struct http {
 	struct MHD_Daemon *daemon;
 	int epfd;
 	unsigned held;
-	bool moved; /* something happened in the last run that the next may have to go on with */
+	bool moved;	 /* something happened in the last run that the next may have to go on with */
+	uint64_t ran_ns; /* when that was */
 };
 
 static void daemon_says(void *cls, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
@@ -308,6 +309,7 @@ void
 http_run(struct http *h)
 {
 	h->moved = false;
+	h->ran_ns = h->loop->now_ns;
 	if (MHD_run(h->daemon) != MHD_YES)
 		log_error("libmicrohttpd's loop failed");
 }
@@ -316,10 +318,11 @@ int
 http_timeout_ms(const struct http *h)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
+	uint64_t due = h->ran_ns + HELD_NS, now = h->loop->now_ns;
 
 	/* libmicrohttpd counts connections that are held as work to be done at once. */
 	if (h->held > 0)
-		return h->moved ? 0 : HELD_MS;
+		return h->moved || now >= due ? 0 : (int)((due - now + 999999) / 1000000);
 	if (MHD_get_timeout(h->daemon, &ms) != MHD_YES)
 		return -1;
 	return ms > 60000 ? 60000 : (int)ms;

@@ -461,7 +461,9 @@ worker_tick(struct supervisor *s, struct worker *w, uint64_t now)
 		tell_hopeless(s, w);
 	if (w->p.pid == -1) {
 		if (st->state == W_DEAD && now >= w->retry_ns) {
+			pthread_mutex_lock(&s->lock);
 			st->restarts++;
+			pthread_mutex_unlock(&s->lock);
 			worker_start(s, w);
 		}
 		return;

@@ -133,13 +133,15 @@ refused:
 static int
 check(const struct attn_problem *p, const struct aiter_row *r, int64_t tokens_q, int64_t tokens_k, struct err *e)
 {
+	/* Where q has no rows, its heads may be more than 64 bits have room for. */
+	int64_t token = p->q_stride.seq * 2, tile = token < LIMIT ? r->tile_q * token : token;
 	const struct {
 		const char *name;
 		int64_t bytes;
 	} tensors[] = {
 		{"q", tokens_q * p->heads_q * p->dim * 2},   {"k", tokens_k * p->heads_k * p->dim * 2},
 		{"v", tokens_k * p->heads_k * p->dim_v * 2}, {"out", tokens_q * p->heads_q * p->dim_v * 2},
-		{"softmax_lse", tokens_q * p->heads_q * 4},  {"one tile of q", r->tile_q * p->q_stride.seq * 2},
+		{"softmax_lse", tokens_q * p->heads_q * 4},  {"one tile of q", tile},
 		{"one token of k", p->k_stride.seq * 2},     {"one token of v", p->v_stride.seq * 2},
 	};
 	float scale = (float)p->scale;

@@ -49,13 +49,13 @@ same(const char *known, const char *name, size_t len)
 	return starts_with(known, name, len) && known[len] == '\0';
 }
 
-/* Is `name` one of "a|b|c"? */
+/* Is `name` one of "a|b|c"? A client's name may hold a bar itself. */
 static bool
 listed(const char *list, const char *name, size_t len)
 {
 	while (list && *list) {
 		if (starts_with(list, name, len) && (list[len] == '|' || list[len] == '\0'))
-			return true;
+			return !memchr(name, '|', len);
 		while (*list && *list++ != '|')
 			;
 	}

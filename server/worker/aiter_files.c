@@ -48,6 +48,7 @@ file_read(const char *path, size_t *size, char *why, size_t why_size)
 		goto out;
 	}
 	data = malloc((size_t)st.st_size);
+	errno = 0;
 	while (data && have < (size_t)st.st_size) {
 		ssize_t n = read(fd, data + have, (size_t)st.st_size - have);
 

@@ -256,6 +256,19 @@ class Time(Faults):
         quiescent(self.server)
         self.assertEqual(device(self.server)["pid"], pid)
 
+    def test_longer_than_idle(self):
+        """A small request that takes longer than a connection may be idle is not idle, whatever else its loop has to do
+        meanwhile. (Once something small was answered, its memory is there, and it waits without being suspended.)"""
+        q = t.normal((1, 8, 1, 32), "fp32", 1)
+        body = t.safetensors({"q": q, "k": q, "v": q}, params={"iters": 100000000, "timeout_ms": 3500})
+        with t.Server("--loops", "1", "--threads", "1", "--idle-timeout", "1", "--max-iters", "100000000") as s:
+            with s.client(30) as c:
+                rms_check(c.request("POST", RUN, rms_body(), [SAFETENSORS]))
+                c.send(c.head("POST", ATTENTION, [SAFETENSORS], len(body)) + body)
+                time.sleep(2.5)
+                self.assertEqual(s.request("GET", "/v1/limits").status, 200)
+                problem(c.response(), 504, "deadline-exceeded")
+
     def test_server_limit(self):
         with t.Server("--timeout", "0.3", *SMALL) as s:
             for extra in ({}, {"timeout_ms": 60000}):

@@ -399,6 +399,9 @@ Test(gpu_aiter, limits)
 		else
 			expect_refused("too large", &p, cases[i].words);
 	}
+	/* No rows, of so many heads that 256 rows would leave 64 bits. */
+	struct attn_problem p = packed(1, 0, 1, INT64_C(1) << 54, 1, 128, false);
+	expect_refused("too many heads", &p, "tile of q");
 }
 
 Test(gpu_aiter, files_that_are_not_there)

@@ -171,6 +171,21 @@ Test(line, who_sleeps_is_woken_once)
 	cr_assert_eq(bells(&front), 1);
 }
 
+/* A bell that found no room is rung again, and not taken for heard. */
+Test(line, a_bell_that_could_not_be_sent)
+{
+	const struct msg bell = {MSG_BELL, sizeof(bell), 0};
+
+	cr_assert(line_sleep(&worker));
+	while (msg_send(front.sock, &bell, sizeof(bell), -1) == 0)
+		;
+	put_job(1);
+	line_ring(&front);
+	cr_assert_gt(bells(&worker), 0);
+	line_ring(&front);
+	cr_assert_eq(bells(&worker), 1);
+}
+
 #define MANY 200000
 
 static void
