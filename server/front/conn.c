@@ -206,8 +206,6 @@ head_give(struct conn *c, void *buf, size_t len)
 {
 	size_t n = c->head.length - c->given;
 
-	if (n == 0)
-		return would_block();
 	if (n > len)
 		n = len;
 	memcpy(buf, c->buf + c->start, n);
@@ -311,7 +309,9 @@ recv(int fd, void *buf, size_t len, int flags)
 	case CONN_HEAD:
 		return head_recv(c, buf, len);
 	case CONN_GIVEN:
-		return head_give(c, buf, len);
+		if (c->given < c->head.length)
+			return head_give(c, buf, len);
+		break;
 	case CONN_LINGER: /* whatever is still unread when the time is up, that is the end */
 		return clock_ns() < c->linger_until_ns ? conn_drain(c) : 0;
 	case CONN_BODY:
@@ -319,7 +319,12 @@ recv(int fd, void *buf, size_t len, int flags)
 	case CONN_HANDLED:
 		break;
 	}
-	return would_block();
+	would_block();
+	/* Resumed, it reads before it asks for the reply. After EAGAIN it would then wait for the socket, which tells
+	 * nothing of further requests that lie here; after this it comes again. */
+	if (c->start < c->len)
+		errno = EINTR;
+	return -1;
 }
 
 bool

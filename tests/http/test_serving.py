@@ -246,6 +246,24 @@ class Vanishing(unittest.TestCase):
         until(lambda: fds(self.server) <= before, lambda: "%d descriptors, %d before" % (fds(self.server), before))
 
 
+class Pipelined(unittest.TestCase):
+    def test_beside_others(self):
+        """Requests sent together are all answered, on each of several connections of one loop."""
+        body = rms_body()
+        with t.Server("--loops", "1", "--threads", "1", "--prefault", "1M") as s:
+            clients = [s.client(20) for _ in range(4)]
+            for c in clients:
+                alive(c)
+            for query in (b"?bogus=1", b"", b"?iters=20", b"?outputs=digest"):
+                post = post_head(len(body)).replace(RUN.encode(), RUN.encode() + query) + body
+                for c in clients:
+                    c.send((post + GET) * 3)
+                for c in clients:
+                    for _ in range(3):
+                        self.assertEqual(c.response().status, 422 if b"bogus" in query else 200)
+                        self.assertEqual(c.response().status, 200)
+
+
 class Limits(unittest.TestCase):
     def test_connections(self):
         with t.Server("--connections", "6", "--loops", "2", "--prefault", "1M") as s:
