@@ -96,6 +96,12 @@ def until(condition, what, seconds=10.0):
         time.sleep(0.01)
 
 
+def kill(pid, number):
+    """One process: of a worker that is dead just now /v1/info tells -1, which to os.kill means everybody."""
+    assert pid > 1, pid
+    os.kill(pid, number)
+
+
 def sockets(server):
     """How many sockets the server's process has open. (Descriptors of all kinds: fds().)"""
     n = 0

@@ -16,7 +16,7 @@ import unittest
 import numpy as np
 
 import aiterd_test as t
-from exchange import (RUN, SAFETENSORS, alive, fds, info, problem, quiescent, reset, rms_body, rms_check, sockets,
+from exchange import (RUN, SAFETENSORS, alive, fds, info, kill, problem, quiescent, reset, rms_body, rms_check, sockets,
                       until)
 
 ROWS, COLUMNS, CHUNK_ROWS = 288 * 1024, 4096, 4096  # 4.5 GiB of fp32, 64 MiB at a time
@@ -203,7 +203,7 @@ class Chaos(unittest.TestCase):
                 pid = info(s)["devices"][0]["pid"]
                 if pid > 0 and rng.random() < 0.7:
                     try:
-                        os.kill(pid, rng.choice([signal.SIGKILL, signal.SIGABRT]))
+                        kill(pid, rng.choice([signal.SIGKILL, signal.SIGABRT]))
                     except ProcessLookupError:
                         pass
             for thread in threads:

@@ -17,7 +17,7 @@ import unittest
 import numpy as np
 
 import aiterd_test as t
-from exchange import RUN, SAFETENSORS, alive, info, problem, quiescent, reset, rms_big, rms_body, rms_check, state_of, until
+from exchange import RUN, SAFETENSORS, alive, info, kill, problem, quiescent, reset, rms_big, rms_body, rms_check, state_of, until
 
 ATTENTION = "/v1/ops/flash_attn_func"
 FAKE = os.path.join(t.BUILD, "tests", "unit", "worker_fake")
@@ -108,7 +108,7 @@ class Workers(Faults):
     def test_killed_idle(self):
         for number in (signal.SIGKILL, signal.SIGABRT, signal.SIGKILL):
             before = device(self.server)
-            os.kill(before["pid"], number)
+            kill(before["pid"], number)
             self.works()
             after = device(self.server)
             self.assertNotEqual(after["pid"], before["pid"])
@@ -119,7 +119,7 @@ class Workers(Faults):
     def test_killed_running(self):
         for number in (signal.SIGKILL, signal.SIGABRT):
             job = Asking(self.server, ATTENTION, long_job())
-            os.kill(busy(self.server), number)
+            kill(busy(self.server), number)
             p = problem(job.reply(), 500, "worker-crashed")
             self.assertRegex(p["detail"], r"was killed by signal %d \([A-Za-z]+\) while running a job" % number)
             self.assertEqual(p["op"], "flash_attn_func")
@@ -128,7 +128,7 @@ class Workers(Faults):
         with self.server.client(60) as c:
             body = long_job()
             c.send(c.head("POST", ATTENTION, [SAFETENSORS], len(body)) + body)
-            os.kill(busy(self.server), signal.SIGKILL)
+            kill(busy(self.server), signal.SIGKILL)
             problem(c.response(), 500, "worker-crashed")
             rms_check(c.request("POST", RUN, rms_body(), [SAFETENSORS]))
 
@@ -138,14 +138,14 @@ class Workers(Faults):
         pid = busy(self.server)
         behind = [Asking(self.server, RUN, rms_body(seed=i)) for i in range(40)]
         until(lambda: info(self.server)["server"]["requests"] == 41, "41 requests")
-        os.kill(pid, signal.SIGKILL)
+        kill(pid, signal.SIGKILL)
         problem(job.reply(), 500, "worker-crashed")
         for i, b in enumerate(behind):
             rms_check(b.reply(), seed=i)
 
     def test_pages_while_away(self):
         """Pages do not need a worker, and requests that find none wait for it."""
-        os.kill(device(self.server)["pid"], signal.SIGKILL)
+        kill(device(self.server)["pid"], signal.SIGKILL)
         asking = [Asking(self.server, RUN, rms_body(seed=i)) for i in range(5)]
         for target in ("/", "/v1/info", "/v1/ops", "/v2/health/live"):
             self.assertEqual(self.server.request("GET", target).status, 200)
@@ -157,7 +157,7 @@ class Workers(Faults):
         job = Asking(self.server, ATTENTION, long_job(timeout_ms=1500))
         behind = Asking(self.server, RUN, rms_body())
         pid = busy(self.server)
-        os.kill(pid, signal.SIGSTOP)
+        kill(pid, signal.SIGSTOP)
         problem(job.reply(), 504, "deadline-exceeded")
         rms_check(behind.reply())
         self.assertEqual(state_of(pid), "")
@@ -166,7 +166,7 @@ class Workers(Faults):
     def test_stopped_idle(self):
         """A job sent to a worker that does not even start it: its time is up, and the next one is served."""
         pid = device(self.server)["pid"]
-        os.kill(pid, signal.SIGSTOP)
+        kill(pid, signal.SIGSTOP)
         job = Asking(self.server, RUN + "?timeout_ms=200", rms_body())
         behind = Asking(self.server, RUN, rms_body())
         problem(job.reply(), 504, "deadline-exceeded")
@@ -176,10 +176,10 @@ class Workers(Faults):
 
     def test_stopped_for_a_moment(self):
         pid = device(self.server)["pid"]
-        os.kill(pid, signal.SIGSTOP)
+        kill(pid, signal.SIGSTOP)
         asking = [Asking(self.server, RUN, rms_body(seed=i)) for i in range(10)]
         until(lambda: info(self.server)["server"]["requests"] == 10, "10 requests")
-        os.kill(pid, signal.SIGCONT)
+        kill(pid, signal.SIGCONT)
         for i, a in enumerate(asking):
             rms_check(a.reply(), seed=i)
         self.assertEqual(device(self.server)["pid"], pid)
@@ -351,7 +351,7 @@ class Ends(unittest.TestCase):
             busy(s, 3)
             queued = [Asking(s, RUN, rms_body(seed=i)) for i in range(10)]
             until(lambda: info(s)["server"]["requests"] == 13, lambda: "13 requests: %s" % info(s)["server"])
-            os.kill(s.pid, signal.SIGTERM)
+            kill(s.pid, signal.SIGTERM)
             until(lambda: idle.request("GET", "/v2/health/ready").status == 503, "not ready any more")
             self.assertEqual(idle.request("GET", "/v2/health/live").status, 200)
             self.assertTrue(json.loads(idle.request("GET", "/v1/info").body.decode())["server"]["draining"])
@@ -379,9 +379,9 @@ class Ends(unittest.TestCase):
         try:
             job = Asking(s, ATTENTION, long_job())
             pid = busy(s)
-            os.kill(s.pid, signal.SIGTERM)
+            kill(s.pid, signal.SIGTERM)
             s.wait_for("draining")
-            os.kill(s.pid, signal.SIGTERM)
+            kill(s.pid, signal.SIGTERM)
             self.assertEqual(s.process.wait(20), 1)
             s.wait_for("unfinished")
             self.gone(pid)
@@ -396,7 +396,7 @@ class Ends(unittest.TestCase):
         try:
             Asking(s, ATTENTION, long_job())
             pid = busy(s)
-            os.kill(s.pid, signal.SIGTERM)
+            kill(s.pid, signal.SIGTERM)
             self.assertEqual(s.process.wait(20), 1)
             self.gone(pid)
         finally:
@@ -408,7 +408,7 @@ class Ends(unittest.TestCase):
                 pid = device(s)["pid"]
                 with s.client() as c:
                     alive(c)
-                    os.kill(s.pid, number)
+                    kill(s.pid, number)
                     self.assertEqual(s.process.wait(20), 0)
                 self.gone(pid)
 
@@ -422,8 +422,8 @@ class Ends(unittest.TestCase):
     def test_stopped_worker_does_not_hold_up(self):
         with t.Server(*SMALL) as s:
             pid = device(s)["pid"]
-            os.kill(pid, signal.SIGSTOP)
-            os.kill(s.pid, signal.SIGTERM)
+            kill(pid, signal.SIGSTOP)
+            kill(s.pid, signal.SIGTERM)
             self.assertEqual(s.process.wait(20), 0)
             self.gone(pid)
 

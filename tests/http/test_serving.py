@@ -262,6 +262,8 @@ class Pipelined(unittest.TestCase):
                     for _ in range(3):
                         self.assertEqual(c.response().status, 422 if b"bogus" in query else 200)
                         self.assertEqual(c.response().status, 200)
+            for c in clients:
+                c.close()
 
 
 class Limits(unittest.TestCase):
