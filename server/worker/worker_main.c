@@ -48,7 +48,9 @@ struct worker {
 	uint64_t listened;    /* when */
 	struct msg_done done; /* the running job's answer */
 	struct line lines[LOOPS_MAX];
-	bool answered;			  /* since the loops were last woken: one wake-up serves several tiny jobs */
+	uint32_t answered[LOOPS_MAX]; /* loops, each once, that got answers since ring_all: one wake-up serves several tiny jobs */
+	uint32_t n_answered;
+	bool is_answered[LOOPS_MAX];
 	struct pollfd fds[LOOPS_MAX + 1]; /* the loops' sockets, then the control socket */
 };
 
@@ -103,9 +105,11 @@ send_all(int sock, const void *m, size_t len)
 static void
 ring_all(struct worker *w)
 {
-	for (int i = 0; w->answered && i < w->loops; i++)
-		line_ring(&w->lines[i]);
-	w->answered = false;
+	for (uint32_t i = 0; i < w->n_answered; i++) {
+		line_ring(&w->lines[w->answered[i]]);
+		w->is_answered[w->answered[i]] = false;
+	}
+	w->n_answered = 0;
 }
 
 /* Answer a job; its loop is woken by ring_all. */
@@ -115,7 +119,9 @@ done_put(struct worker *w, uint32_t loop, uint64_t id, struct msg_done *done)
 	done->m = (struct msg){.type = MSG_DONE, .length = sizeof(*done), .id = id};
 	if (line_put(&w->lines[loop], done, sizeof(*done)) != 0)
 		refuse("there are more jobs than may be", NULL);
-	w->answered = true;
+	if (!w->is_answered[loop])
+		w->answered[w->n_answered++] = loop;
+	w->is_answered[loop] = true;
 }
 
 /* So little work that the answers before it may wait for it. */
@@ -362,20 +368,23 @@ serve(struct worker *w)
 	for (;;) {
 		struct job *j;
 
-		take_all(w);
+		/* Looking into every loop's ring costs as much as a tiny job where there are many: only when out of work. */
+		if (!w->head)
+			take_all(w);
 		j = w->head;
 		if (!j) {
 			idle(w);
 			continue;
 		}
 		now = clock_ns();
-		if (w->answered && (!job_is_tiny(j) || now - quiet_ns > QUIET_NS))
+		if (w->n_answered > 0 && (!job_is_tiny(j) || now - quiet_ns > QUIET_NS))
 			ring_all(w);
 		if (now - w->listened > LISTEN_NS) {
 			wait_all(w, 0);
+			take_all(w);
 			w->listened = now;
 		}
-		if (!w->answered)
+		if (w->n_answered == 0)
 			quiet_ns = now;
 		w->head = j->next;
 		if (!w->head)
