@@ -356,7 +356,8 @@ request_overdue(struct request *req, uint64_t now_ns)
 		  "the time was up before the device was free");
 	req->t[T_DONE] = now_ns;
 	run->done.err = req->err;
-	request_count(req);
+	if (!run->run.dry_run)
+		request_count(req);
 	request_reply_error(req);
 }
 

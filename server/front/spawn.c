@@ -48,6 +48,8 @@ int
 spawn_aiter_dir(const char *option, char *path, size_t size, struct err *e)
 {
 	const char *aiters = getenv("AITER_ASM_DIR"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+	/* Where it is installed; where ./run aiter puts them as root. */
+	static const char *const installed[] = {PKGDATADIR, "/usr/local/share/aiterd"};
 	int n = 0;
 
 	path[0] = '\0';
@@ -70,8 +72,10 @@ spawn_aiter_dir(const char *option, char *path, size_t size, struct err *e)
 		n = snprintf(path, size, "%s/.local/share/aiterd/aiter", home);
 	if (n > 0 && (size_t)n < size && is_folder(path))
 		return 0;
-	if ((size_t)snprintf(path, size, "%s/aiter", PKGDATADIR) >= size || !is_folder(path))
-		path[0] = '\0';
+	for (size_t i = 0; i < sizeof(installed) / sizeof(installed[0]); i++)
+		if ((size_t)snprintf(path, size, "%s/aiter", installed[i]) < size && is_folder(path))
+			return 0;
+	path[0] = '\0';
 	return 0;
 }
 

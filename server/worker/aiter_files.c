@@ -3,6 +3,7 @@
  */
 #include "worker/aiter_files.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <nettle/sha2.h>
@@ -169,7 +170,7 @@ aiter_files_give_up(struct aiter_files *f, const char *problem)
 }
 
 static void
-summarise(struct aiter_files *f, const char *folder)
+summarise(struct aiter_files *f)
 {
 	char why[sizeof(f->table.rows[0].why)] = "";
 
@@ -182,9 +183,21 @@ summarise(struct aiter_files *f, const char *folder)
 	}
 	if (*why)
 		snprintf(f->summary, sizeof(f->summary), "%d of %d kernels of fmha_v3_fwd/%s; %s", f->usable,
-			 f->table.n, folder, why);
+			 f->table.n, f->folder, why);
 	else
-		snprintf(f->summary, sizeof(f->summary), "%d kernels of fmha_v3_fwd/%s", f->usable, folder);
+		snprintf(f->summary, sizeof(f->summary), "%d kernels of fmha_v3_fwd/%s", f->usable, f->folder);
+}
+
+void
+aiter_files_drop(struct aiter_files *f, int row, const char *problem)
+{
+	struct aiter_row *r = &f->table.rows[row];
+
+	assert(row < f->table.n && r->image);
+	r->image = NULL;
+	f->usable--;
+	snprintf(r->why, sizeof(r->why), "%s", problem);
+	summarise(f);
 }
 
 struct aiter_files *
@@ -198,6 +211,7 @@ aiter_files_load(const char *dir, const char *arch, const char *folder, const st
 
 	if (!f)
 		return NULL;
+	f->folder = folder;
 	if (strcmp(arch, "gfx942") != 0) {
 		snprintf(why, sizeof(why), "only those for gfx942 can be run, this device is %.31s", arch);
 		aiter_files_give_up(f, why);
@@ -213,7 +227,7 @@ aiter_files_load(const char *dir, const char *arch, const char *folder, const st
 		aiter_files_give_up(f, why);
 	} else {
 		read_objects(f, dir, arch, folder, sums);
-		summarise(f, folder);
+		summarise(f);
 	}
 	free(text);
 	return f;

@@ -18,8 +18,9 @@ extern const char aiter_commit[];
 struct aiter_files {
 	struct aiter_table table; /* n is 0 and problem says why when nothing can be used */
 	void *images[AITER_ROWS_MAX];
-	int usable;	   /* rows that have an image */
-	char summary[320]; /* for people: what is there, and what is wrong */
+	const char *folder; /* MI300, MI308 */
+	int usable;	    /* rows that have an image */
+	char summary[320];  /* for people: what is there, and what is wrong */
 };
 
 /* `dir` holds gfx942/fmha_v3_fwd as AITER's hsa/ does; folder: see aiter_folder(). NULL: no memory. */
@@ -27,6 +28,8 @@ struct aiter_files *aiter_files_load(const char *dir, const char *arch, const ch
 				     const struct aiter_sum *sums);
 /* Give up all of them, for this reason. */
 void aiter_files_give_up(struct aiter_files *f, const char *problem);
+/* Give up the kernel in a row of the table, for this reason. */
+void aiter_files_drop(struct aiter_files *f, int row, const char *problem);
 void aiter_files_free(struct aiter_files **f);
 
 #endif

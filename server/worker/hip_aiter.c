@@ -1,6 +1,6 @@
 /*
- * hip_aiter.c: AITER's code objects for the HIP device: which folder of them this chip takes, and whether the runtime takes them
- * at all. Called by dev_hip.c at the worker's start. What is wrong with them goes to the front with the device's facts, and our
+ * hip_aiter.c: AITER's code objects for the HIP device: which folder of them this chip takes, and which of them the runtime
+ * takes. Called by dev_hip.c at the worker's start. What is wrong with them goes to the front with the device's facts, and our
  * own kernels do the work.
  */
 #include <ctype.h>
@@ -50,19 +50,19 @@ probe(struct aiter_files *f)
 	hipModule_t module;
 	hipError_t rc;
 
+	/* Giving up the last one empties the table. */
 	for (int i = 0; i < f->table.n; i++) {
 		if (!f->table.rows[i].image)
 			continue;
 		rc = hipModuleLoadData(&module, f->table.rows[i].image);
 		if (rc == hipSuccess) {
 			(void)hipModuleUnload(module);
-			return;
+			continue;
 		}
 		snprintf(why, sizeof(why), "this HIP runtime does not load %.60s: %.60s", f->table.rows[i].object,
 			 hipGetErrorString(rc));
 		(void)hipGetLastError();
-		aiter_files_give_up(f, why);
-		return;
+		aiter_files_drop(f, i, why);
 	}
 }
 

@@ -120,6 +120,25 @@ Test(aiter_files, all_is_right)
 	expect(f, 2, "2 kernels of fmha_v3_fwd/MI300", NULL);
 }
 
+/* The runtime takes one of them only, then none. */
+Test(aiter_files, dropped)
+{
+	struct aiter_files *f = load(sums);
+	int first = 0;
+
+	cr_assert_not_null(f);
+	while (!f->table.rows[first].image)
+		first++;
+	aiter_files_drop(f, first, "the first is too new");
+	cr_expect_null(f->table.rows[first].image);
+	cr_expect_str_eq(f->table.rows[first].why, "the first is too new");
+	cr_expect(strstr(f->summary, "1 of 2 kernels of fmha_v3_fwd/MI300; the first is too new"), "%s", f->summary);
+	for (int i = 0; i < f->table.n; i++)
+		if (f->table.rows[i].image)
+			aiter_files_drop(f, i, "the other, too");
+	expect(f, 0, "none of AITER's kernels: ", NULL);
+}
+
 Test(aiter_files, damaged)
 {
 	struct aiter_files *f;

@@ -68,14 +68,15 @@ end(void)
 static cJSON *
 both(void)
 {
-	size_t n = req->run->stats_quoted.len;
-	char *literal = malloc(n + 3);
 	cJSON *tree, *string;
+	char *literal;
 	struct err e;
+	size_t n;
 
 	cr_assert_eq(request_stats(req, &e), 0, "%s", e.msg);
 	n = req->run->stats_quoted.len;
-	literal = realloc(literal, n + 3);
+	literal = malloc(n + 3);
+	cr_assert_not_null(literal);
 	literal[0] = '"';
 	memcpy(literal + 1, req->run->stats_quoted.p, n);
 	memcpy(literal + 1 + n, "\"", 2);
