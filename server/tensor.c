@@ -45,6 +45,12 @@ same(const char *known, const char *name, size_t len)
 enum dtype
 dtype_find(const char *name, size_t len)
 {
+	static const char torch[] = "torch."; /* str(t.dtype) is "torch.float16" */
+
+	if (len > sizeof(torch) - 1 && memcmp(name, torch, sizeof(torch) - 1) == 0) {
+		name += sizeof(torch) - 1;
+		len -= sizeof(torch) - 1;
+	}
 	for (unsigned i = DT_NONE + 1; i < DT_COUNT; i++)
 		if (same(infos[i].name, name, len) || same(infos[i].python, name, len))
 			return (enum dtype)i;

@@ -13,6 +13,8 @@
 
 #define FLUSH_MAX ((size_t)512 << 20)
 
+static const char *const isa_names[] = {[CPU_SCALAR] = "scalar", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
+
 struct cpu {
 	struct compute *compute;
 	unsigned char *flush; /* what is written through to clear the caches: from when first wanted to the plan's end */
@@ -99,7 +101,6 @@ cpu_close(struct device *d)
 static void
 cpu_info(struct device *d, struct device_info *info)
 {
-	static const char *const isa[] = {[CPU_SCALAR] = "scalar", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
 	const struct cpu *cpu = d->priv;
 	const char *machine =
 #if defined(__x86_64__)
@@ -111,7 +112,7 @@ cpu_info(struct device *d, struct device_info *info)
 #endif
 
 	memcpy(info->name, cpu->model, sizeof(info->name));
-	snprintf(info->arch, sizeof(info->arch), "%s+%s", machine, isa[cpu_isa()]);
+	snprintf(info->arch, sizeof(info->arch), "%s+%s", machine, isa_names[cpu_isa()]);
 	info->compute_units = (uint32_t)compute_threads(cpu->compute);
 	info->clock_mhz = cpu->mhz;
 }
@@ -157,10 +158,11 @@ cpu_plan(struct device *d, struct device_plan *p, struct err *e)
 			 "AITER's kernels are gfx942 machine code, which the cpu device cannot run");
 	if (p->impl == IMPL_AUTO)
 		p->impl = p->op->cpu ? IMPL_OWN : IMPL_REFERENCE;
-	snprintf(p->name, sizeof(p->name), "%s",
+	snprintf(p->name, sizeof(p->name), "%s%s",
 		 p->impl == IMPL_REFERENCE ? "reference"
 		 : p->impl == IMPL_NAIVE   ? "cpu:naive"
-					   : "cpu");
+					   : "cpu:",
+		 p->impl == IMPL_OWN ? isa_names[cpu_isa()] : "");
 	return 0;
 }
 

@@ -439,7 +439,7 @@ main(int argc, char **argv)
 	static int control;
 	int ordinal = 0, threads = 0, status_fd;
 	const char *aiter_dir = NULL;
-	char name[16];
+	char name[32]; /* of which the kernel keeps 15 characters */
 	struct err e = {0};
 	pthread_t thread;
 

@@ -369,7 +369,8 @@ class Options(Test):
             problem(send(self.c, call, query="dry_run=1&impl=aiter"), 422, "unavailable-impl")
         self.assertEqual(finished(), before)
         plan = json.loads(send(self.c, call, query="dry_run=1").body.decode())
-        self.assertEqual(plan["flop"], self.run_(call).header["rates"]["flop"])
+        ran = self.run_(call).header
+        self.assertEqual((plan["flop"], plan["impl"]), (ran["rates"]["flop"], ran["impl"]))
 
     def test_timeout(self):
         """504 when time is up, whether waiting or running; one that is long enough changes nothing."""

@@ -43,6 +43,10 @@ Test(tensor, dtype_names)
 			cr_expect_eq(dtype_find_oip(want[i].oip, strlen(want[i].oip)), want[i].dt);
 		cr_expect_eq(dtype_find_oip(info->oip, strlen(info->oip)), want[i].dt);
 	}
+	cr_expect_eq(dtype_find("torch.float32", 13), DT_FP32);
+	cr_expect_eq(dtype_find("torch.bfloat16", 14), DT_BF16);
+	cr_expect_eq(dtype_find("torch.", 6), DT_NONE);
+	cr_expect_eq(dtype_find("torch.torch.int8", 16), DT_NONE);
 	cr_expect_eq(dtype_find("fp3", 3), DT_NONE);
 	cr_expect_eq(dtype_find("fp322", 5), DT_NONE);
 	cr_expect_eq(dtype_find("", 0), DT_NONE);
