@@ -40,7 +40,7 @@ json_base64(struct json_span span, struct tensor *t, const char *name, struct er
 
 	if (end - p < 2 || *p != '"')
 		return err_input(e, ERR_MALFORMED_BODY, name, "no string", "a string",
-				 "Input %s: base64 must be a string.", name);
+				 "input %s: base64 must be a string", name);
 	p++;
 	end--;
 	for (unsigned i = 0; i < 256; i++)
@@ -90,7 +90,7 @@ json_base64(struct json_span span, struct tensor *t, const char *name, struct er
 		snprintf(found, sizeof(found), "%llu bytes", (unsigned long long)total);
 		snprintf(wanted, sizeof(wanted), "%llu bytes", (unsigned long long)room);
 		return err_input(e, ERR_MALFORMED_BODY, name, found, wanted,
-				 "Input %s: base64 holds %s, but %s of shape %s has %s.", name, found,
+				 "input %s: base64 holds %s, but %s of shape %s has %s", name, found,
 				 dtype_info(t->dtype)->name, tensor_shape_text(t, shape, sizeof(shape)), wanted);
 	}
 	return 0;

@@ -234,7 +234,11 @@ read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uin
 	it = intake_tensor(in, item->string, strlen(item->string), dt, rank, shape, e);
 	if (!it)
 		return -1;
-	if (data_item ? json_numbers(*span, &it->t, name, e) < 0 : json_base64(*span, &it->t, name, e) < 0)
+	if (base64_item)
+		rank = json_base64(*span, &it->t, name, e);
+	else
+		rank = shape_item ? json_numbers(*span, &it->t, name, e) : json_nested_numbers(*span, &it->t, name, e);
+	if (rank < 0)
 		return -1;
 	it->arrived = true;
 	return 0;

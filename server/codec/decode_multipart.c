@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "codec/decoder.h"
+#include "codec/magic.h"
 #include "codec/multipart_head.h"
 #include "codec/multipart_json.h"
 #include "codec/multipart_scan.h"
@@ -279,9 +280,10 @@ decide(struct multipart *m, struct err *e)
 	const unsigned char *p = m->buf + m->start;
 
 	m->first = m->d.in->n_tensors;
-	if (memcmp(p, "\x93NUMPY", 6) == 0) {
+	enum magic magic = magic_find(p, SNIFF);
+	if (magic == MAGIC_NPY) {
 		m->file = decoder_npy_new(m->d.in, m->head.name);
-	} else if (m->head.safetensors || is_safetensors(p, SNIFF)) {
+	} else if (is_safetensors(p, SNIFF) || (m->head.safetensors && magic == MAGIC_NONE)) {
 		m->file = decoder_safetensors_new(m->d.in);
 	} else if (!must_be_file(m)) {
 		m->state = IN_TEXT;

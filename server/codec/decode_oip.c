@@ -399,8 +399,8 @@ read_raw(struct decoder_oip *o, struct err *e)
 	unit = (uint64_t)rest * dtype_info(dt)->size;
 	if (o->text.len % unit != 0)
 		return err_input(e, ERR_MALFORMED_BODY, input->name, "another number of bytes", "whole rows",
-				 "input %s: the body's %zu bytes are no multiple of %" PRIu64 ".", input->name,
-				 o->text.len, unit);
+				 "input %s: the body's %zu bytes are no multiple of %" PRIu64, input->name, o->text.len,
+				 unit);
 	shape[open] = (int64_t)(o->text.len / unit);
 	it = intake_tensor(o->d.in, input->name, strlen(input->name), dt, rank, shape, e);
 	if (!it)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "codec/decoder.h"
+#include "codec/magic.h"
 #include "codec/safetensors_header.h"
 
 /* The format allows 100 MB. Here a file has at most INTAKE_TENSORS_MAX tensors. */
@@ -36,6 +37,30 @@ static int
 bad_file(struct err *e, const char *what)
 {
 	return err_set(e, ERR_MALFORMED_BODY, "the safetensors file is not valid: %s", what);
+}
+
+/*
+ * What was found instead of the length or the '{' behind it: another kind of file, often. Told only once it cannot be
+ * safetensors any more: a header may well be as long as the first bytes of a gzip file say.
+ */
+static int
+bad_begin(const struct safetensors *s, const char *what, struct err *e)
+{
+	enum magic magic = magic_find(s->prefix, sizeof(s->prefix));
+	const char *coding = magic_coding(magic);
+
+	if (coding)
+		return err_param(e, ERR_MALFORMED_BODY, "Content-Encoding", "none", coding,
+				 "the safetensors file is not valid: it looks like %s; say so with the field "
+				 "Content-Encoding: %s",
+				 coding, coding);
+	if (magic == MAGIC_NPY)
+		what = "it looks like a .npy file; send those as multipart/form-data, each as a part with its input's "
+		       "name (curl -F x=@x.npy)";
+	else if (magic == MAGIC_ZIP)
+		what = "it looks like a ZIP archive; .npz and .pt files are not read: write safetensors, or send "
+		       ".npy files as multipart/form-data";
+	return bad_file(e, what);
 }
 
 static bool
@@ -154,8 +179,10 @@ read_length(struct safetensors *s, struct err *e)
 	if (n < 2)
 		return bad_file(e, "its header's length is less than 2");
 	if (n > 100000000)
-		return bad_file(e,
-				"its header's length (the first 8 bytes) is beyond 100 MB; is it a safetensors file?");
+		return bad_begin(
+			s, "its header's length (the first 8 bytes) is beyond 100 MB; is it a safetensors file?", e);
+	if (n > max && magic_find(s->prefix, sizeof(s->prefix)) != MAGIC_NONE)
+		return bad_begin(s, "", e);
 	if (n > max) {
 		snprintf(found, sizeof(found), "%llu bytes", (unsigned long long)n);
 		snprintf(wanted, sizeof(wanted), "at most %llu bytes", (unsigned long long)max);
@@ -185,7 +212,7 @@ take_header(struct safetensors *s, const unsigned char *p, size_t n, struct err 
 	memcpy(s->head + s->head_len, p, n);
 	s->head_len += n;
 	if (s->head[0] != '{')
-		return bad_file(e, "its header does not begin with '{'");
+		return bad_begin(s, "its header does not begin with '{'", e);
 	if (s->head_len == s->head_need && read_header(s, e) < 0)
 		return -1;
 	return (ptrdiff_t)n;

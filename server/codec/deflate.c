@@ -38,7 +38,7 @@ static int
 sink_grow(struct sink *s, uint64_t bytes, struct err *e)
 {
 	if (s->n == BODY_PIECES_MAX)
-		return err_set(e, ERR_INTERNAL, "The compressed reply is much larger than the reply itself.");
+		return err_set(e, ERR_INTERNAL, "the compressed reply is much larger than the reply itself");
 	s->p = mem_alloc(s->mem, bytes, e);
 	if (s->p == NULL)
 		return -1;
@@ -104,7 +104,7 @@ deflater_step(struct deflater *d, const unsigned char *p, uint32_t n, bool last,
 		d->z.next_out = s->p;
 		d->z.avail_out = room;
 		if (isal_deflate(&d->z) != COMP_OK)
-			return err_set(e, ERR_INTERNAL, "The reply could not be compressed.");
+			return err_set(e, ERR_INTERNAL, "the reply could not be compressed");
 		sink_took(s, room - d->z.avail_out);
 	} while (last ? d->z.internal_state.state != ZSTATE_END : d->z.avail_in > 0 || d->z.avail_out == 0);
 	return 0;
@@ -150,7 +150,7 @@ deflater_step(struct deflater *d, const unsigned char *p, uint32_t n, bool last,
 		d->z.avail_out = room;
 		rc = deflate(&d->z, last ? Z_FINISH : Z_NO_FLUSH);
 		if (rc == Z_STREAM_ERROR)
-			return err_set(e, ERR_INTERNAL, "The reply could not be compressed.");
+			return err_set(e, ERR_INTERNAL, "the reply could not be compressed");
 		sink_took(s, room - d->z.avail_out);
 	} while (last ? rc != Z_STREAM_END : d->z.avail_in > 0 || d->z.avail_out == 0);
 	return 0;
@@ -168,7 +168,7 @@ deflater_free(struct deflater *d)
 static int
 no_memory(struct err *e)
 {
-	return err_set(e, ERR_OUT_OF_MEMORY, "There is no memory to compress the reply.");
+	return err_set(e, ERR_OUT_OF_MEMORY, "there is no memory to compress the reply");
 }
 
 static int
@@ -211,7 +211,7 @@ zstd_step(ZSTD_CCtx *z, const unsigned char *p, size_t n, bool last, struct sink
 		out = (ZSTD_outBuffer){s->p, room, 0};
 		rc = ZSTD_compressStream2(z, &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
 		if (ZSTD_isError(rc))
-			return err_set(e, ERR_INTERNAL, "The reply could not be compressed: %s.", ZSTD_getErrorName(rc));
+			return err_set(e, ERR_INTERNAL, "the reply could not be compressed: %s", ZSTD_getErrorName(rc));
 		sink_took(s, out.pos);
 	} while (last ? rc != 0 : in.pos < in.size);
 	return 0;

@@ -92,15 +92,15 @@ static int
 corrupt(const struct inflater *f, const char *what, struct err *e)
 {
 	return err_param(e, ERR_MALFORMED_BODY, "Content-Encoding", what, "",
-			 "The %s body is corrupt near byte %llu: %s.", coding_name(f->coding),
-			 (unsigned long long)f->in, what);
+			 "the %s body is corrupt near byte %llu: %s", coding_name(f->coding), (unsigned long long)f->in,
+			 what);
 }
 
 static int
 left_over(const struct inflater *f, struct err *e)
 {
 	return err_param(e, ERR_MALFORMED_BODY, "Content-Encoding", "more bytes", "the end of the body",
-			 "Data is left over after the end of the %s stream, near byte %llu of the body.",
+			 "data is left over after the end of the %s stream, near byte %llu of the body",
 			 coding_name(f->coding), (unsigned long long)f->in);
 }
 
@@ -198,10 +198,10 @@ zstd_run(struct inflater *f, const unsigned char **p, size_t *n, unsigned char *
 	switch (ZSTD_getErrorCode(rc)) {
 	case ZSTD_error_frameParameter_windowTooLarge:
 		return err_param(e, ERR_MALFORMED_BODY, "Content-Encoding", "a larger window", "at most 8 MiB",
-				 "The zstd body needs a window of more than 8 MiB: compress it at level 19 or lower, "
-				 "without --long or --ultra.");
+				 "the zstd body needs a window of more than 8 MiB: compress it at level 19 or lower, "
+				 "without --long or --ultra");
 	case ZSTD_error_memory_allocation:
-		return err_set(e, ERR_OUT_OF_MEMORY, "There is no memory to decompress the body.");
+		return err_set(e, ERR_OUT_OF_MEMORY, "there is no memory to decompress the body");
 	default:
 		return corrupt(f, ZSTD_getErrorName(rc), e);
 	}
@@ -212,10 +212,10 @@ bomb(const struct inflater *f, struct err *e)
 {
 	if (f->limits.max_out > 0 && f->out > f->limits.max_out)
 		return err_param(e, f->coding == CODING_IDENTITY ? ERR_TOO_LARGE : ERR_BOMB, "body", "", "",
-				 "The decoded body is larger than %llu bytes.", (unsigned long long)f->limits.max_out);
+				 "the decoded body is larger than %llu bytes", (unsigned long long)f->limits.max_out);
 	if (f->limits.max_ratio > 0 && f->out > RATIO_FROM && f->out / f->limits.max_ratio > f->in)
 		return err_param(e, ERR_BOMB, "Content-Encoding", "", "",
-				 "The %s body expands to more than %u times its size: %llu bytes came out of %llu.",
+				 "the %s body expands to more than %u times its size: %llu bytes came out of %llu",
 				 coding_name(f->coding), f->limits.max_ratio, (unsigned long long)f->out,
 				 (unsigned long long)f->in);
 	return 0;
@@ -422,7 +422,7 @@ static int
 begin_member(struct inflater *f, struct err *e)
 {
 	if (f->format != FORMAT_ZSTD && deflate_start(f) < 0)
-		return err_set(e, ERR_OUT_OF_MEMORY, "There is no memory to inflate the body.");
+		return err_set(e, ERR_OUT_OF_MEMORY, "there is no memory to inflate the body");
 	f->stage = STAGE_DATA;
 	return 0;
 }
@@ -497,7 +497,7 @@ inflater_new(enum coding c, struct decoder *d, const struct inflate_limits *limi
 	return f;
 out:
 	inflater_free(&f);
-	err_set(e, ERR_OUT_OF_MEMORY, "There is no memory to decode the body.");
+	err_set(e, ERR_OUT_OF_MEMORY, "there is no memory to decode the body");
 	return NULL;
 }
 
@@ -542,7 +542,7 @@ inflater_finish(struct inflater *f, struct err *e)
 	    (f->members == 0 || f->stage == STAGE_DATA || f->stage == STAGE_TRAILER || f->head_n > 0))
 		return err_param(e, ERR_MALFORMED_BODY, "Content-Encoding", "the end of the body",
 				 "the rest of the stream",
-				 "The %s body is truncated: it ends after %llu bytes, in the middle of its stream.",
+				 "the %s body is truncated: it ends after %llu bytes, in the middle of its stream",
 				 coding_name(f->coding), (unsigned long long)f->in);
 	return f->d->ops->finish(f->d, e);
 }

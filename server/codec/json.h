@@ -57,8 +57,11 @@ struct cJSON *json_parse(const char *text, size_t len, unsigned max_depth, struc
 int json_numbers(struct json_span span, struct tensor *t, const char *name, struct err *e);
 
 /* The lengths that a nested array's first elements have, level by level; its rank, or -1 when it is no array or nested
- * deeper than TENSOR_RANK_MAX. json_numbers finds out whether the other elements agree. */
+ * deeper than TENSOR_RANK_MAX. json_nested_numbers finds out whether the other elements agree. */
 int json_nesting(struct json_span span, int64_t shape[TENSOR_RANK_MAX]);
+
+/* json_numbers with the shape that json_nesting told: an error names the list that departs from it. */
+int json_nested_numbers(struct json_span span, struct tensor *t, const char *name, struct err *e);
 
 /* Standard base64 with padding, of exactly t->bytes bytes, into t's data. */
 int json_base64(struct json_span span, struct tensor *t, const char *name, struct err *e);

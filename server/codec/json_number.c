@@ -14,11 +14,12 @@
 
 /* Filling a tensor from a list. */
 struct fill {
-	const char *p, *end;
+	const char *begin, *p, *end;
 	struct tensor *t;
 	const char *name;
 	struct err *e;
 	int64_t n, room;
+	bool guessed; /* the shape is that of the list's first elements: nobody gave one */
 };
 
 /* What stands at p, for a message. */
@@ -35,12 +36,29 @@ excerpt(const struct fill *f, char *buf, size_t size)
 	return buf;
 }
 
+/* Python's json.dumps writes NaN, Infinity and -Infinity, which are no JSON. */
+static bool
+is_python_number(const char *text)
+{
+	return strcmp(text, "NaN") == 0 || strcmp(text, "Infinity") == 0 || strcmp(text, "-Infinity") == 0;
+}
+
 static int
 bad_value(const struct fill *f, const char *wanted)
 {
 	char found[32];
 
+	if (f->p < f->end && *f->p == ']')
+		return err_input(f->e, ERR_MALFORMED_BODY, f->name, "a comma before ]", "an element, or no comma",
+				 "input %s: its data has a comma before ] (after %" PRId64
+				 " elements), where JSON wants another element",
+				 f->name, f->n);
 	excerpt(f, found, sizeof(found));
+	if (is_python_number(found) && dtype_info(f->t->dtype)->is_float)
+		return err_input(f->e, ERR_MALFORMED_BODY, f->name, found, wanted,
+				 "input %s: element %" PRId64
+				 " of its data is %s, and JSON has no such number; the string \"%s\" is taken",
+				 f->name, f->n, found, found);
 	return err_input(f->e, ERR_MALFORMED_BODY, f->name, found, wanted,
 			 "input %s: element %" PRId64 " of its data is %s; %s is wanted", f->name, f->n, found, wanted);
 }
@@ -59,11 +77,81 @@ bad_syntax(const struct fill *f)
 			 found, f->n);
 }
 
+/* The first `levels` of the places, as in [1][0]. */
+static const char *
+place_text(const int64_t *place, int levels, char *buf, size_t size)
+{
+	size_t n = 0;
+
+	buf[0] = '\0';
+	for (int i = 0; i < levels && n < size; i++)
+		n += (size_t)snprintf(buf + n, size - n, "[%" PRId64 "]", place[i]);
+	return buf;
+}
+
+static int
+bad_row(const struct fill *f, const int64_t *place, int levels, const char *found, const char *wanted)
+{
+	char where[TENSOR_RANK_MAX * 22 + 1];
+
+	return err_input(
+		f->e, ERR_MALFORMED_BODY, f->name, found, wanted,
+		"input %s: data%s is %s, but %s is wanted: all lists of a level must be alike where no shape is "
+		"given",
+		f->name, place_text(place, levels, where, sizeof(where)), found, wanted);
+}
+
+/*
+ * Where a nested list, whose first elements gave the shape, departs from it. Its brackets match and its strings are
+ * closed, or else it would not be here. 0 when it does not depart.
+ */
+static int
+ragged(const struct fill *f)
+{
+	const struct tensor *t = f->t;
+	int64_t next[TENSOR_RANK_MAX + 1] = {0}, place[TENSOR_RANK_MAX] = {0}; /* next: how many items were seen */
+	char found[48], wanted[48];
+	int depth = 0;
+
+	for (const char *p = f->begin; p < f->end; p++) {
+		if (strchr(" \t\r\n,", *p))
+			continue;
+		if (*p == ']') {
+			if (next[depth] != t->shape[depth - 1]) {
+				snprintf(found, sizeof(found), "a list of %" PRId64, next[depth]);
+				snprintf(wanted, sizeof(wanted), "one of %" PRId64, t->shape[depth - 1]);
+				return bad_row(f, place, depth - 1, found, wanted);
+			}
+			if (--depth == 0)
+				return 0;
+			continue;
+		}
+		if (depth > 0)
+			place[depth - 1] = next[depth]++;
+		if (*p == '[') {
+			if (depth == t->rank)
+				return bad_row(f, place, depth, "a list", "a value");
+			next[++depth] = 0;
+			continue;
+		}
+		if (depth < t->rank)
+			return bad_row(f, place, depth, "no list", "a list");
+		if (*p == '"')
+			while (++p < f->end && *p != '"')
+				p += *p == '\\';
+		while (f->end - p > 1 && !strchr(" \t\r\n,[]", p[1]))
+			p++;
+	}
+	return 0;
+}
+
 static int
 bad_shape(const struct fill *f, const char *what)
 {
 	char shape[160];
 
+	if (f->guessed && ragged(f) < 0)
+		return -1;
 	tensor_shape_text(f->t, shape, sizeof(shape));
 	return err_input(f->e, ERR_MALFORMED_BODY, f->name, what, shape,
 			 "input %s: its data %s, but its shape is %s (%" PRId64 " elements)", f->name, what, shape,
@@ -269,10 +357,11 @@ fill_list(struct fill *f, enum dtype dt)
 			if (f->p == f->end || *f->p != ']')
 				continue;
 		} else {
-			if (depth != leaf)
-				return bad_shape(f, "has values beside lists");
-			if (f->n == f->room)
-				return bad_shape(f, "has more elements");
+			if (depth != leaf || f->n == f->room) {
+				if (*f->p == ']' || *f->p == ',')
+					return bad_value(f, "a value");
+				return bad_shape(f, depth != leaf ? "has values beside lists" : "has more elements");
+			}
 			if (fill_value(f, dt) < 0)
 				return -1;
 			f->n++;
@@ -294,24 +383,24 @@ fill_list(struct fill *f, enum dtype dt)
 	}
 }
 
-int
-json_numbers(struct json_span span, struct tensor *t, const char *name, struct err *e)
+static int
+fill_tensor(struct json_span span, struct tensor *t, const char *name, bool guessed, struct err *e)
 {
-	struct fill f = {.p = span.begin, .end = span.end, .t = t, .name = name, .e = e};
+	struct fill f = {
+		.begin = span.begin, .p = span.begin, .end = span.end, .t = t, .name = name, .e = e, .guessed = guessed};
 
 	f.room = tensor_elements(t);
 	if (dtype_info(t->dtype)->is_float && dtype_info(t->dtype)->size == 1)
-		return err_input(
-			e, ERR_INVALID_DTYPE, name, dtype_info(t->dtype)->name, "base64",
-			"Input %s: %s cannot be given as numbers; send its bytes as base64 or in a binary form.", name,
-			dtype_info(t->dtype)->name);
+		return err_input(e, ERR_INVALID_DTYPE, name, dtype_info(t->dtype)->name, "base64",
+				 "input %s: %s cannot be given as numbers; send its bytes as base64 or in a binary form",
+				 name, dtype_info(t->dtype)->name);
 	skip_space(&f);
 	if (t->rank == 0 && f.p < f.end && *f.p != '[') {
 		if (fill_value(&f, t->dtype) < 0)
 			return -1;
 		f.n++;
 	} else if (f.p == f.end || *f.p != '[') {
-		return err_input(e, ERR_MALFORMED_BODY, name, "no list", "a list", "Input %s: its data must be a list.",
+		return err_input(e, ERR_MALFORMED_BODY, name, "no list", "a list", "input %s: its data must be a list",
 				 name);
 	} else {
 		int rc;
@@ -338,6 +427,18 @@ json_numbers(struct json_span span, struct tensor *t, const char *name, struct e
 		return bad_shape(&f, found);
 	}
 	return 0;
+}
+
+int
+json_numbers(struct json_span span, struct tensor *t, const char *name, struct err *e)
+{
+	return fill_tensor(span, t, name, false, e);
+}
+
+int
+json_nested_numbers(struct json_span span, struct tensor *t, const char *name, struct err *e)
+{
+	return fill_tensor(span, t, name, true, e);
 }
 
 int

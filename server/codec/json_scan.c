@@ -193,6 +193,23 @@ json_scan_skip_string(struct json_scan *s)
 	return json_scan_malformed(s, "the text ends inside a string");
 }
 
+/* Python's json.dumps writes NaN, Infinity and -Infinity. */
+static bool
+at_word(const struct json_scan *s, const char *word)
+{
+	size_t n = strlen(word);
+
+	return (size_t)(s->end - s->p) >= n && memcmp(s->p, word, n) == 0;
+}
+
+static int
+no_such_number(const struct json_scan *s)
+{
+	return json_scan_malformed(
+		s,
+		"JSON has no number NaN or Infinity; where one is taken, write it as a string: \"NaN\", \"Infinity\"");
+}
+
 int
 json_scan_number(struct json_scan *s)
 {
@@ -201,7 +218,7 @@ json_scan_number(struct json_scan *s)
 	if (json_scan_peek(s) == '-')
 		s->p++;
 	if (!json_is_digit(json_scan_peek(s)))
-		return json_scan_malformed(s, "a number without digits");
+		return at_word(s, "Infinity") ? no_such_number(s) : json_scan_malformed(s, "a number without digits");
 	if (*s->p == '0' && s->end - s->p > 1 && json_is_digit(s->p[1]))
 		return json_scan_malformed(s, "a number that begins with 0");
 	while (json_is_digit(json_scan_peek(s)))
@@ -235,13 +252,13 @@ scan_word(struct json_scan *s)
 	static const char *const words[] = {"true", "false", "null"};
 
 	for (size_t i = 0; i < 3; i++) {
-		size_t n = strlen(words[i]);
-
-		if ((size_t)(s->end - s->p) >= n && memcmp(s->p, words[i], n) == 0) {
-			s->p += n;
+		if (at_word(s, words[i])) {
+			s->p += strlen(words[i]);
 			return 0;
 		}
 	}
+	if (at_word(s, "NaN") || at_word(s, "Infinity"))
+		return no_such_number(s);
 	return json_scan_malformed(s, "no JSON value begins like this");
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "codec/magic.h"
 #include "text.h"
 
 #define FIELDS_MAX 16
@@ -16,6 +17,7 @@ struct head_reader {
 	struct multipart_head *h;
 	int part;
 	bool disposition, type, encoding, named;
+	bool nested; /* its Content-Type is a multipart one */
 	struct err *e;
 };
 
@@ -163,9 +165,23 @@ read_type(struct head_reader *r, const char *p, const char *end)
 		stop = end;
 	while (stop > p && (stop[-1] == ' ' || stop[-1] == '\t'))
 		stop--;
+	r->nested = stop - p > 10 && strncasecmp(p, "multipart/", 10) == 0;
 	if (equals(p, stop, "application/x-safetensors") || equals(p, stop, "application/vnd.safetensors") ||
 	    equals(p, stop, "application/safetensors"))
 		r->h->safetensors = true;
+}
+
+/* What curl makes of -F 'window_size=(8,0)': for it the bracket opens parts within the part. */
+static int
+bad_nesting(const struct head_reader *r)
+{
+	char shown[65];
+
+	text_clip(shown, sizeof(shown), r->h->name, strlen(r->h->name));
+	return err_param(r->e, ERR_MALFORMED_BODY, shown, "parts within a part", "a value or a file",
+			 "the part '%s' is a multipart one itself, and parts within parts are not taken; curl -F makes "
+			 "them of a value that begins with '(': write -F %s=8,0 where (8,0) is meant",
+			 shown, shown);
 }
 
 static int
@@ -223,7 +239,9 @@ multipart_head_parse(struct multipart_head *h, const char *text, size_t len, int
 			return -1;
 		p = nl + 2;
 	}
-	return r.disposition ? 0 : bad_part(&r, "there is no Content-Disposition");
+	if (!r.disposition)
+		return bad_part(&r, "there is no Content-Disposition");
+	return r.nested ? bad_nesting(&r) : 0;
 }
 
 /* What curl sends when the @ before it was forgotten. */
@@ -249,19 +267,16 @@ multipart_not_a_file(const struct multipart_head *h, const char *shown, const un
 {
 	const char *what = "neither numpy's nor safetensors' begin",
 		   *good = "a .npy or .safetensors file, or a JSON object";
-	const char *packed = NULL;
+	enum magic magic = magic_find(p, n);
+	const char *packed = magic_coding(magic);
 
-	if (n >= 2 && memcmp(p, "\x1f\x8b", 2) == 0)
-		packed = "gzip";
-	else if (n >= 4 && memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0)
-		packed = "zstd";
 	if (packed)
 		return err_input(
 			e, ERR_MALFORMED_BODY, shown, packed, good,
 			"the part '%s' looks like %s: parts are not decompressed one by one; send the file as it is, "
 			"or compress the whole body and say so in Content-Encoding: %s",
 			shown, packed, packed);
-	if (n >= 2 && memcmp(p, "PK", 2) == 0)
+	if (magic == MAGIC_ZIP)
 		return err_input(
 			e, ERR_MALFORMED_BODY, shown, "a ZIP archive", ".npy files, a part each",
 			"the part '%s' looks like a ZIP archive: .npz and .pt files are not read; send each array "

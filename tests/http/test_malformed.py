@@ -103,6 +103,8 @@ class Files(Refusing):
                 if kind and what not in ("short length", "length 0", "length huge", "not JSON", "list", "string",
                                          "deep"):
                     self.post(400, "malformed-body", RMS, body, kind)
+        self.post(400, "malformed-body", RMS, t.npy(np.ones((2, 4), np.float32)), detail=has(".npy file"))
+        self.post(400, "malformed-body", RMS, b"PK\3\4\x14" + bytes(100), detail=has("ZIP archive"))
         for dtype in ("F4", "f32", "C64", "I16", "U16", "F8_E8M0"):
             self.post(422, "invalid-dtype", RMS, file(tree(weight={**w, "dtype": dtype})), input="weight", found=dtype)
         self.post(422, "invalid-shape", RMS, file(tree(weight={**w, "shape": [1] * 8 + [4]})), input="weight")
@@ -133,6 +135,11 @@ class Files(Refusing):
                 ("twice", t.multipart([("x", call.tensors["x"]), ("x", call.tensors["x"])])[0])):
             with self.subTest(what):
                 self.post(400, "malformed-body", RMS, body, kind)
+        # What curl makes of -F 'window_size=(8,0)'.
+        nested = (mark + b'\r\nContent-Disposition: form-data; name="window_size"\r\nContent-Type: multipart/mixed; '
+                  b'boundary=----inner\r\n\r\n------inner\r\n\r\n8,0)\r\n------inner--\r\n\r\n')
+        self.post(400, "malformed-body", RMS, nested + good, kind, param="window_size",
+                  detail=has("-F window_size=8,0"))
         self.post(415, "unsupported-encoding", RMS, good.replace(
             b"\r\nContent-Type", b"\r\nContent-Transfer-Encoding: base64\r\nContent-Type", 1), kind)
         for bad in ("multipart/form-data", "multipart/form-data; boundary=",
@@ -189,6 +196,15 @@ class Files(Refusing):
         for text in bad:
             with self.subTest(text[:120]):
                 self.post(400, "malformed-body", RMS, text.encode(), JSON)
+        for text, members in (
+                (json.dumps({"inputs": {"x": {"dtype": "fp32", "data": [[1, float("nan")]]}}}),
+                 {"input": "x", "found": "NaN", "detail": has('JSON has no such number; the string "NaN"')}),
+                (both(params=json.dumps({"eps": float("-inf")})), {"detail": has("JSON has no number NaN or Infinity")}),
+                (both(x.replace("3,4]", "3,4,]")), {"input": "x", "detail": has("a comma before ]")}),
+                (both('{"dtype":"fp32","data":[[1,2],[3]]}'),
+                 {"input": "x", "detail": has(r"data\[1\] is a list of 1, but one of 2 is wanted")})):
+            with self.subTest(text):
+                self.post(400, "malformed-body", RMS, text.encode(), JSON, **members)
         self.post(400, "malformed-body", RMS, both().encode("utf-16"), JSON)
         self.post(400, "malformed-body", RMS, both().encode().replace(b'"x"', b'"x\xff"'), JSON)
         for text, status, slug in ((both(x.replace("fp32", "fp31")), 422, "invalid-dtype"),
@@ -272,9 +288,11 @@ class Codings(Refusing):
         self.bad("deflate", plain.compress(self.body) + plain.flush(), detail=has("dictionary"))
 
     def test_not_declared(self):
-        """Compressed, and not said so: a malformed file."""
+        """Compressed, and not said so: a malformed file; gzip and zstd are known by their first bytes."""
         for name in ("gzip", "deflate", "zstd"):
-            self.post(400, "malformed-body", RMS, CODINGS[name][1](self.body))
+            says = has("safetensors" if name == "deflate" else "Content-Encoding: " + name)
+            self.post(400, "malformed-body", RMS, CODINGS[name][1](self.body), detail=says)
+        self.post(400, "malformed-body", RMS, gzip.compress(self.body, mtime=0), detail=has("Content-Encoding: gzip"))
 
     def test_bombs_by_ratio(self):
         zeros = t.safetensors({"x": np.zeros((1000, 4000), np.float32), "weight": np.zeros(4000, np.float32)})

@@ -357,7 +357,16 @@ Test(json_number, lists)
 		{1, {3}, "[1,2,3,", -1, "complete"},
 		{1, {3}, "[1,2,,3]", -1, "element 2"},
 		{1, {3}, "[1,2 3]", -1, "comma"},
-		{1, {3}, "[1,2,3,]", -1, ""},
+		{1, {3}, "[1,2,3,]", -1, "a comma before ] (after 3 elements)"},
+		{1, {2}, "[1,2 , ]", -1, "a comma before ] (after 2 elements)"},
+		{1, {4}, "[1,2,]", -1, "a comma before ] (after 2 elements)"},
+		{1, {2}, "[1,2,,3]", -1, "element 2 of its data is ,"},
+		{2, {2, 2}, "[[1,2,],[3,4]]", -1, "a comma before ]"},
+		{2, {2, 2}, "[[1,2],[3,4],]", -1, "a comma before ]"},
+		{1, {3}, "[1,NaN,3]", -1, "element 1 of its data is NaN, and JSON has no such number; the string \"NaN\""},
+		{1, {3}, "[1,2,Infinity]", -1, "the string \"Infinity\" is taken"},
+		{1, {3}, "[-Infinity,2,3]", -1, "the string \"-Infinity\" is taken"},
+		{1, {3}, "[nan,2,3]", -1, "is nan; a number is wanted"},
 		{1, {3}, "[,1,2,3]", -1, "element 0"},
 		{1, {3}, "[1,2,3]]", -1, "comma"},
 		{1, {3}, "[1,02,3]", -1, "element 1"},
@@ -465,6 +474,59 @@ Test(json_number, nesting)
 		for (int k = 0; k < rank; k++)
 			cr_expect_eq(shape[k], cases[i].shape[k], "%s: length %d is %d", p, k, (int)shape[k]);
 	}
+}
+
+/* Lists that are not all of one length: the first that departs is named, in what order the elements may be read. */
+Test(json_number, ragged)
+{
+	static const struct {
+		const char *text, *says;
+	} cases[] = {
+		{"[[1,2,3],[4,5]]", "data[1] is a list of 2, but one of 3 is wanted"},
+		{"[[1,2],[3,4,5]]", "data[1] is a list of 3, but one of 2 is wanted"},
+		{"[[1,2],[3,4,5],[6]]", "data[1] is a list of 3, but one of 2 is wanted"},
+		{"[[1],[],[2,3]]", "data[1] is a list of 0, but one of 1 is wanted"},
+		{"[[], [1]]", "data[1] is a list of 1, but one of 0 is wanted"},
+		{"[[[1,2],[3,4]],[[5,6]]]", "data[1] is a list of 1, but one of 2 is wanted"},
+		{"[[[1,2],[3,4]],[[5,6],[7]]]", "data[1][1] is a list of 1, but one of 2 is wanted"},
+		{"[[1,2], 3 ]", "data[1] is no list, but a list is wanted"},
+		{"[1,[2]]", "data[0] is no list, but a list is wanted"},
+		{"[[1,2],[3,[4]]]", "data[0][0] is no list, but a list is wanted"},
+		{"[[[[[[[[1]]]]]]],[[[[[[[2,3]]]]]]]]", "data[1][0][0][0][0][0][0] is a list of 2, but one of 1"},
+		{"[[\"NaN\",2],[\"Infinity\", \"NaN\" ,5]]", "data[1] is a list of 3, but one of 2 is wanted"},
+		{"[[1],[2,3,\"\\\"],[\"]]", "data[1] is a list of 3, but one of 1 is wanted"},
+		{"[[1,2],[3,4,]]", "a comma before ]"},
+		{"[[1,2],[3,x],[4]]", "element 3 of its data is x"},
+	};
+	float data[16];
+	struct tensor t;
+	struct err e;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int64_t shape[TENSOR_RANK_MAX] = {0};
+		size_t n = strlen(cases[i].text);
+		char *copy = malloc(n);
+		struct json_span span = {copy, copy + n};
+
+		e = (struct err){.code = ERR_NONE};
+		memcpy(copy, cases[i].text, n);
+		int rank = json_nesting(span, shape);
+		cr_assert(rank > 0 && tensor_describe(&t, "q", DT_FP32, rank, shape, &e) == 0 &&
+			  tensor_elements(&t) <= 16);
+		t.data = data;
+		cr_expect_eq(json_nested_numbers(span, &t, "q", &e), -1, "%s", cases[i].text);
+		cr_expect(e.code == ERR_MALFORMED_BODY && strcmp(e.input, "q") == 0 && strstr(e.msg, cases[i].says),
+			  "%s: %s", cases[i].text, e.msg);
+		free(copy);
+	}
+	static const char deeper[] = "[1,[2]]";
+	int64_t two[1] = {2};
+
+	e = (struct err){.code = ERR_NONE};
+	cr_assert_eq(tensor_describe(&t, "q", DT_FP32, 1, two, &e), 0);
+	t.data = data;
+	cr_expect_eq(json_nested_numbers((struct json_span){deeper, deeper + 7}, &t, "q", &e), -1);
+	cr_expect(strstr(e.msg, "data[1] is a list, but a value is wanted"), "%s", e.msg);
 }
 
 Test(json_number, table_of_powers)

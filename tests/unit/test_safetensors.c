@@ -187,6 +187,39 @@ Test(safetensors, files_that_break_the_rules)
 	}
 }
 
+/* Files of another kind are called by their name, but a header's length is never taken for one. */
+Test(safetensors, files_of_another_kind)
+{
+	static const struct {
+		const char *p;
+		size_t n;
+		const char *says;
+	} cases[] = {
+		{"\x1f\x8b\x08\0\x12\x34\x56\x65\x02\xffxxxxxx", 16, "looks like gzip; say so"},
+		{"\x1f\x8b\x08\0\0\0\0\0\x02\xffxxxxxx", 16, "Content-Encoding: gzip"},
+		{"\x28\xb5\x2f\xfd\x24\x05xxxxxxxxxx", 16, "Content-Encoding: zstd"},
+		{"\x28\xb5\x2f\xfd\0\0\0\0xxxxxxxx", 16, "Content-Encoding: zstd"},
+		{"\x93NUMPY\x01\0v\0{'descr", 16, ".npy file; send those as multipart/form-data"},
+		{"PK\3\4\x14\0\0\0xxxxxxxx", 16, "looks like a ZIP archive"},
+		{"PK\3\4\0\0\0\0xxxxxxxx", 16, "looks like a ZIP archive"},
+		{"xxxxxxxxxxxxxxxx", 16, "beyond 100 MB"},
+		{"\x20\0\0\0\0\0\0\0xxxxxxxx", 16, "does not begin with '{'"},
+		{"\x1f\x8b\x08\0\0\0\0\0{\"q\":{", 14, "ends within its header"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (size_t s = 0; s < sizeof(steps) / sizeof(steps[0]); s++) {
+			struct fixture f;
+			struct err e;
+
+			cr_expect_eq(decode(&f, &fixture_op, cases[i].p, cases[i].n, steps[s], true, &e), -1);
+			cr_expect(e.code == ERR_MALFORMED_BODY && strstr(e.msg, cases[i].says), "%zu: %s: %s", i,
+				  err_info(e.code)->slug, e.msg);
+			fixture_fini(&f);
+		}
+	}
+}
+
 Test(safetensors, other_spellings)
 {
 	/* Escapes in every kind of text, integers as JSON also writes them, null where the reference reader takes it. */
