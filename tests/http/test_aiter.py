@@ -295,6 +295,17 @@ class Choice(Kernels):
             self.assertEqual(device(s)["aiter"], "24 kernels of fmha_v3_fwd/MI308")
             for call in (bf16(shape=(1, 300, 40, 2, 1, 128, 128), causal=True),
                          calls.varlen("bf16", heads=(4, 2), dims=(192, 128), causal=True)):
+    def test_nearby_folder(self):
+        """AITER's checkout or package, which holds hsa/, and gfx942/ itself name the folder too."""
+        with tempfile.TemporaryDirectory(prefix="aiterd-test-") as d:
+            os.symlink(os.path.abspath(REAL), os.path.join(d, "hsa"))
+            for folder in (d, d + "/hsa/gfx942/", d + "/hsa/"):
+                with self.subTest(folder), start(folder) as s:
+                    self.assertEqual(device(s)["aiter"], "24 kernels of fmha_v3_fwd/MI300")
+            with t.Server(*OPTIONS, env={"AITER_ASM_DIR": d, "AITERD_AITER_DIR": ""}) as s:
+                until(lambda: device(s)["state"] == "ready", "the emulated device is ready", 60)
+                self.assertEqual(info(s)["aiter"]["dir"], d + "/hsa")
+
                 reply = Reply(send(s, call))
                 call.check(reply.outputs)
                 self.assertRegex(reply.header["impl"], "^aiter:fmha_v3_fwd/MI308/fwd_")
