@@ -419,9 +419,13 @@ options_man(struct text *t)
 		text_add(t, "\\&");
 		options_roff(t, rows[i].help);
 		text_add(t, "\n.br\nEnvironment: \\fB");
-		text_addf(t, "%s\\fR. Default: ", env);
-		options_roff(t, rows[i].fallback[0] != '\0' ? rows[i].fallback : "none");
-		text_add(t, ".\n");
+		text_addf(t, "%s\\fR.", env);
+		if (rows[i].fallback[0] != '\0') {
+			text_add(t, " Default: ");
+			options_roff(t, rows[i].fallback);
+			text_add(t, ".");
+		}
+		text_add(t, "\n");
 	}
 	text_add(t, man_tail);
 }

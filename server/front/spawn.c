@@ -44,6 +44,24 @@ is_folder(const char *path)
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* The folder that holds gfx942/, where `path` is one above it, AITER's own or its package's, or gfx942/ itself; as it is
+ * where there is none: a worker says what it misses there. */
+static void
+find_objects(char *path, size_t size)
+{
+	static const char *const places[] = {"", "/hsa", "/.."};
+	char at[1100];
+	size_t len = strlen(path);
+
+	for (size_t i = 0; len > 0 && i < sizeof(places) / sizeof(places[0]); i++) {
+		if ((size_t)snprintf(at, sizeof(at), "%s%s/gfx942/fmha_v3_fwd", path, places[i]) >= sizeof(at) ||
+		    !is_folder(at) || len + strlen(places[i]) >= size)
+			continue;
+		memcpy(path + len, places[i], strlen(places[i]) + 1);
+		return;
+	}
+}
+
 int
 spawn_aiter_dir(const char *option, char *path, size_t size, struct err *e)
 {
@@ -59,11 +77,13 @@ spawn_aiter_dir(const char *option, char *path, size_t size, struct err *e)
 		if ((size_t)snprintf(path, size, "%s", option) >= size || !is_folder(path))
 			return err_param(e, ERR_INVALID_PARAMETER, "--aiter-dir", option, "a folder that holds gfx942/",
 					 "--aiter-dir: '%.200s' is no folder", option);
+		find_objects(path, size);
 		return 0;
 	}
 	if (aiters && *aiters) {
 		if ((size_t)snprintf(path, size, "%s", aiters) >= size)
 			path[0] = '\0';
+		find_objects(path, size);
 		return 0;
 	}
 	if (data && *data)

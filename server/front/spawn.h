@@ -22,7 +22,8 @@ struct spawned {
 int spawn_find(const char *worker_dir, const char *kind, char *path, size_t size, struct err *e);
 
 /* Where AITER's code objects are, into path: the option --aiter-dir, else AITER's own AITER_ASM_DIR, else where
- * kernels/install_aiter.sh puts them: aiterd/aiter in the user's data folder, or installed. "" when there is no such folder,
+ * kernels/install_aiter.sh puts them: aiterd/aiter in the user's data folder, or installed. The first two may also be gfx942/
+ * itself, or hold hsa/. "" when there is no such folder,
  * or the option says "none". An option that names no folder is an error. */
 int spawn_aiter_dir(const char *option, char *path, size_t size, struct err *e);
 

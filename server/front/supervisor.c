@@ -26,6 +26,9 @@
 #define DIE_MS 5000
 
 #define KIND_MAX 16
+#define KINDS "cpu, hip:N, cuda:N, emulated"
+
+static const char *const kinds[] = {"cpu", "hip", "cuda", "emulated"};
 
 /* One name of the list, "hip:1" or "cpu", in its parts. */
 static int
@@ -54,11 +57,15 @@ device_parse(const char *name, size_t len, char kind[KIND_MAX], int *ordinal, st
 		if (*ordinal > 255)
 			goto bad;
 	}
-	return 0;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strcmp(kind, kinds[i]) == 0)
+			return 0;
+	return err_param(e, ERR_INVALID_PARAMETER, "--device", kind, KINDS,
+			 "--device: unknown device kind %s; there are " KINDS, kind);
 bad:
 	text_clip(found, sizeof(found), name, len);
-	return err_param(e, ERR_INVALID_PARAMETER, "--device", found, "cpu, hip:0, ...",
-			 "--device: found '%s', wanted names like cpu, hip:0 or hip:1, separated by commas", found);
+	return err_param(e, ERR_INVALID_PARAMETER, "--device", found, KINDS,
+			 "--device: found '%s', wanted one or more of " KINDS ", separated by commas", found);
 }
 
 /* 0, too, when it is already there. */

@@ -380,4 +380,5 @@ const struct op op_flash_attn_func = {
 	.ref = attn_ref,
 	.cpu = flash_attn_cpu,
 	.naive = flash_attn_naive_cpu,
+	.aiter = true,
 };

@@ -183,4 +183,5 @@ const struct op op_flash_attn_varlen_func = {
 	.ref = attn_ref,
 	.cpu = flash_attn_varlen_cpu,
 	.naive = flash_attn_varlen_naive_cpu,
+	.aiter = true,
 };

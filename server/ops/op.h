@@ -131,6 +131,8 @@ struct op {
 	op_run_f ref;	/* plain float64 loops: the oracle; rounds to the output dtype once, at the end */
 	op_run_f cpu;	/* fast; sets compute_variant() */
 	op_run_f naive; /* unfused baseline on the CPU, threaded and vectorised fairly; NULL: none */
+
+	bool aiter; /* AITER has code objects for it: gpu_ops.c has their planner */
 };
 
 /* The table: op_count() entries. */

@@ -68,7 +68,10 @@ class Options(unittest.TestCase):
             impl, why = plan(s, bf16())
             self.assertRegex(impl, "^own:attn_fwd_bf16_d128x128")
             self.assertRegex(why, "--aiter-dir")
-            problem(send(s, bf16(), query="impl=aiter"), 422, "unavailable-impl", param="impl")
+            p = problem(send(s, bf16(), query="impl=aiter"), 422, "unavailable-impl", param="impl")
+            self.assertIn("emulated:0 has no folder of AITER's code objects; --aiter-dir names it", p["detail"])
+            p = problem(send(s, calls.rmsnorm("bf16"), query="impl=aiter"), 422, "unavailable-impl", param="impl")
+            self.assertIn("AITER has no code object for it; ", p["detail"])
 
     def test_empty_folder(self):
         """Our kernels do the work; what is wrong is in the log, in /v1/info and in a dry run. Found by each of the ways
@@ -90,7 +93,9 @@ class Options(unittest.TestCase):
                     call.check(reply.outputs)
                     self.assertRegex(reply.header["impl"], "^own:")
                     self.assertRegex(plan(s, call)[1], "fmha_fwd.csv cannot be opened")
-                    problem(send(s, call, query="impl=aiter"), 422, "unavailable-impl", param="impl")
+                    for query in ("impl=aiter", "impl=aiter&device=emulated", "impl=aiter&dry_run=1"):
+                        p = problem(send(s, call, query=query), 422, "unavailable-impl", param="impl")
+                        self.assertRegex(p["detail"], ": emulated:0 has " + why)
 
 
 class RMSNorm(unittest.TestCase):
@@ -289,6 +294,17 @@ class Choice(Kernels):
                 p = problem(send(server, call, query=query), 422, "unavailable-impl", param="impl")
                 self.assertIn(why, p["detail"])
         problem(send(server, calls.rmsnorm("bf16"), query="impl=aiter"), 422, "unavailable-impl", param="impl")
+
+    def test_nearby_folder(self):
+        """AITER's checkout or package, which holds hsa/, and gfx942/ itself name the folder too."""
+        with tempfile.TemporaryDirectory(prefix="aiterd-test-") as d:
+            os.symlink(os.path.abspath(REAL), os.path.join(d, "hsa"))
+            for folder in (d, d + "/hsa/gfx942/", d + "/hsa/"):
+                with self.subTest(folder), start(folder) as s:
+                    self.assertEqual(device(s)["aiter"], "24 kernels of fmha_v3_fwd/MI300")
+            with t.Server(*OPTIONS, env={"AITER_ASM_DIR": d, "AITERD_AITER_DIR": ""}) as s:
+                until(lambda: device(s)["state"] == "ready", "the emulated device is ready", 60)
+                self.assertEqual(info(s)["aiter"]["dir"], d + "/hsa")
 
     def test_other_chip(self):
         with start(REAL, EMUHIP_CHIP="0x74a2") as s:

@@ -101,6 +101,7 @@ class Device(Test):
         self.run_(call)
         self.run_(call, "impl=own")
         for query, where, impl in (("impl=reference", "cpu:0", "^reference"), ("device=cpu:0", "cpu:0", "^cpu:"),
+                                   ("device=cpu", "cpu:0", "^cpu:"), ("device=emulated&impl=own", "emulated:0", "^own:"),
                                    ("device=emulated:0&impl=own", "emulated:0", "^own:")):
             with self.subTest(query):
                 reply = Reply(send(server, call, query=query))
@@ -108,7 +109,11 @@ class Device(Test):
                 self.assertEqual(reply.header["device"]["id"], where)
                 self.assertRegex(reply.header["impl"], impl)
         problem(send(server, call, query="impl=reference&device=emulated:0"), 422, "unavailable-impl", param="impl")
-        problem(send(server, call, query="impl=aiter"), 422, "unavailable-impl", param="impl")
+        p = problem(send(server, call, query="impl=reference&device=emulated"), 422, "unavailable-impl", param="impl")
+        self.assertEqual(p["detail"], "emulated:0 has no reference implementation of %s; emulated:0 has auto, own, naive" % call.op)
+        p = problem(send(server, call, query="impl=aiter"), 422, "unavailable-impl", param="impl")
+        self.assertRegex(p["detail"], "^no device here has the aiter implementation of %s: emulated:0 has .*AITER.*; "
+                         "emulated:0 has auto, own, naive; cpu:0 has auto, own, naive, reference$" % call.op)
 
     def test_dry_run(self):
         r = send(server, calls.attention("bf16"), query="dry_run=1")
@@ -241,6 +246,10 @@ class Several(Test):
                 reply = Reply(send(s, call, query="device=" + name))
                 call.check(reply.outputs)
                 self.assertEqual(reply.header["device"]["id"], name)
+            p = problem(send(s, call, query="device=emulated"), 422, "unknown-device", param="device", found="emulated",
+                        wanted="emulated:0, emulated:1")
+            self.assertIn("there are 2 devices of the kind 'emulated' here", p["detail"])
+            self.assertEqual(Reply(send(s, call, query="device=cpu")).header["device"]["id"], "cpu:0")
             used = []
 
             def ask():

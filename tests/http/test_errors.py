@@ -342,7 +342,7 @@ class Refusals(Refusing):
     def test_devices(self):
         for make in calls.MAKERS:
             self.call(422, "unavailable-impl", make(), query="impl=aiter", param="impl", found="aiter",
-                      wanted=has("own.*reference"))
+                      wanted=has("own.*reference"), detail=has("gfx942 machine code, which the cpu device cannot run"))
             self.call(422, "unknown-device", make(), query="device=hip:0", param="device", found="hip:0",
                       wanted="cpu:0")
 

@@ -447,6 +447,10 @@ class Starts(unittest.TestCase):
         p = self.run_aiterd("--device", "toaster!", "--listen", "127.0.0.1:0", *SMALL)
         self.assertNotEqual(p.returncode, 0)
         self.assertIn("toaster!", p.stderr)
+        for kind in ("gpu", "rocm:0", "mi300", "nvidia"):
+            p = self.run_aiterd("--device", kind, "--listen", "127.0.0.1:0", *SMALL)
+            self.assertEqual((p.returncode, p.stdout), (2, ""), p.stderr)
+            self.assertIn("unknown device kind %s; there are cpu, hip:N, cuda:N, emulated" % kind.split(":")[0], p.stderr)
 
     def test_bad_options(self):
         """Status 2; the message names the option, what was found, and what was wanted."""

@@ -333,12 +333,12 @@ class Options(Test):
     def test_device(self):
         call = calls.rmsnorm()
         info = json.loads(server.request("GET", "/v1/info").body.decode())
-        for device in ["auto"] + [d["id"] for d in info["devices"]]:
+        for device in ["auto", "cpu"] + [d["id"] for d in info["devices"]]:
             reply = self.run_(call, query="device=" + device)
             call.check(reply.outputs)
             self.assertIn(reply.header["device"]["id"], [d["id"] for d in info["devices"]])
         self.run_(call, query="device=None")
-        for device in ("nonsense", "cpu:1", "hip:0", "cpu", ""):
+        for device in ("nonsense", "cpu:1", "hip:0", "hip", "cp", ""):
             problem(send(self.c, call, query="device=" + device), 422, "unknown-device", param="device",
                     found=device or None)
 

@@ -9,6 +9,7 @@
 
 #include "ops/aiter_table.h"
 #include "ops/gpu_aiter.h"
+#include "ops/gpu_ops.h"
 
 /* Addresses that are never followed. */
 #define AT(n) ((void *)(uintptr_t)(n))
@@ -145,6 +146,21 @@ expect_launch(const struct launch_plan *p, const char *name, uint32_t x, uint32_
 }
 
 /* The example worked out in numbers when AITER's host code was studied: b 2, 32 heads on 8, 1024 tokens, causal. */
+/* What the front says of an operator is what the workers have. */
+Test(gpu_aiter, operators_say_whether)
+{
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < op_count(); i++) {
+		const struct gpu_op *g = gpu_op_find(op_get(i));
+
+		cr_assert(g);
+		cr_expect_eq(g->aiter != NULL, g->op->aiter, "%s", g->op->name);
+		n += g->op->aiter;
+	}
+	cr_expect_eq(n, 2);
+}
+
 Test(gpu_aiter, worked_example)
 {
 	struct attn_problem p = dense(2, 1024, 1024, 32, 8, 128, true);

@@ -46,8 +46,10 @@ Test(supervisor, device_lists)
 		{"averyveryverylongname", NULL},
 		{":0", NULL},
 		{"hip:0000000001", NULL},
-		{"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", NULL},
-		{"a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p", NULL},
+		{"hip:0,hip:1,hip:2,hip:3,hip:4,hip:5,hip:6,hip:7,hip:8,hip:9,cuda:0,cuda:1,cuda:2,cuda:3,emulated,cpu,cpu:1",
+		 NULL},
+		{"hip:0,hip:1,hip:2,hip:3,hip:4,hip:5,hip:6,hip:7,hip:8,hip:9,cuda:0,cuda:1,cuda:2,cuda:3,emulated,cuda:4",
+		 NULL},
 	};
 	int before = fixture_fds();
 
@@ -80,6 +82,30 @@ Test(supervisor, device_lists)
 		supervisor_free(&s);
 	}
 	cr_assert_eq(fixture_fds(), before);
+}
+
+/* What is written as a device but of no kind, and what is not: both name the kinds there are. */
+Test(supervisor, device_kinds)
+{
+	static const struct {
+		const char *list, *words;
+	} cases[] = {
+		{"gpu", "unknown device kind gpu; there are cpu, hip:N, cuda:N, emulated"},
+		{"cpu,rocm:1", "unknown device kind rocm; there are cpu, hip:N, cuda:N, emulated"},
+		{"mi300", "unknown device kind mi300; there are"},
+		{"hi", "unknown device kind hi; there are"},
+		{"hip0", "unknown device kind hip0; there are"},
+		{"GPU", "found 'GPU', wanted one or more of cpu, hip:N, cuda:N, emulated"},
+	};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct err e = {0};
+
+		cr_assert_eq(supervisor_check(cases[i].list, &e), -1, "%s", cases[i].list);
+		cr_assert_eq(e.code, ERR_INVALID_PARAMETER);
+		cr_assert_str_eq(e.param, "--device");
+		cr_assert(strstr(e.msg, cases[i].words), "%s", e.msg);
+	}
 }
 
 Test(supervisor, ready_and_gone_again)
