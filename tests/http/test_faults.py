@@ -291,6 +291,7 @@ class Full(unittest.TestCase):
                     self.assertGreater(int(r.get("retry-after")), 0)
                     alive(c)
                 problem(job.reply(), 504)
+                quiescent(s)  # its place is free once the reply is sent, a moment after it was read here
                 rms_check(c.request("POST", RUN, rms_body(), [SAFETENSORS]))
 
     def test_arena(self):
