@@ -291,7 +291,8 @@ class Full(unittest.TestCase):
                     self.assertGreater(int(r.get("retry-after")), 0)
                     alive(c)
                 problem(job.reply(), 504)
-                quiescent(s)  # its place is free once the reply is sent, a moment after it was read here
+                # Its place is free once the reply is sent, which may be a moment after it was read here.
+                until(lambda: info(s)["server"]["requests"] == 0, "the place is free")
                 rms_check(c.request("POST", RUN, rms_body(), [SAFETENSORS]))
 
     def test_arena(self):
