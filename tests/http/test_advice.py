@@ -63,8 +63,9 @@ class Bodies(Refusing):
             self.assertNotIn("/check", text, "there is none")
 
     def test_names_of_numpy_and_torch(self):
-        for names, fits in ((("float32", "fp32", "F32", "FP32"), "fp32"), (("float16", "fp16", "F16", "FP16"), "fp16"),
-                            (("bfloat16", "bf16", "BF16"), "bf16")):
+        for names, fits in ((("float32", "fp32", "F32", "FP32", "torch.float32"), "fp32"),
+                            (("float16", "fp16", "F16", "FP16", "torch.float16"), "fp16"),
+                            (("bfloat16", "bf16", "BF16", "torch.bfloat16"), "bf16")):
             for name in names:
                 body = {"inputs": {"x": {"dtype": name, "data": [[3, 3, -3]]}, "weight": {"dtype": name, "data": [1, 2, 4]}}}
                 r = self.c.request("POST", RMS, json.dumps(body).encode(), [("Content-Type", JSON)])
@@ -74,7 +75,7 @@ class Bodies(Refusing):
         body = t.safetensors({n: np.ones((1, 4, 2, 8), np.uint8) for n in "qkv"})
         for name, ours in (("float8_e4m3fn", "fp8_e4m3"), ("float8_e4m3fnuz", "fp8_e4m3fnuz"), ("float8_e5m2", "fp8_e5m2")):
             self.post(422, "invalid-dtype", ATTN + "?dtype.q=%s&dtype.k=%s&dtype.v=%s" % ((name,) * 3), body, found=ours)
-        for name in ("half", "float", "torch.float16", "Float32", "float8", ""):
+        for name in ("half", "float", "torch.half", "torch.", "Float32", "float8", ""):
             body = {"inputs": {"x": {"dtype": name, "data": [1]}}}
             self.post(422, "invalid-dtype", RMS, json.dumps(body).encode(), JSON, input="x", found=name or None)
 
