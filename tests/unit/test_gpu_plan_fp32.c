@@ -11,42 +11,11 @@
 #include "../kernels/attn_fp32.h"
 #include "../kernels/attn_naive.h"
 #include "../kernels/rmsnorm.h"
-#include "ops/gpu_attn.h"
+#include "gpu_plan_fixture.h"
 #include "ops/gpu_rmsnorm.h"
 
 static const struct launch_device mi300 = {.compute_units = 304, .family = LAUNCH_CDNA};
 static const struct launch_device h200 = {.compute_units = 132, .family = LAUNCH_SM90};
-
-/* Addresses that are never followed. */
-#define AT(n) ((void *)(uintptr_t)(n))
-
-static struct attn_problem
-dense(int64_t b, int64_t sq, int64_t sk, int64_t hq, int64_t hk, int64_t d, int64_t dv)
-{
-	return (struct attn_problem){
-		.dtype = DT_FP32,
-		.batch = b,
-		.heads_q = hq,
-		.heads_k = hk,
-		.dim = d,
-		.dim_v = dv,
-		.seqlen_q = sq,
-		.seqlen_k = sk,
-		.q = AT(0x10000),
-		.k = AT(0x20000),
-		.v = AT(0x30000),
-		.out = AT(0x40000),
-		.lse = AT(0x50000),
-		.q_stride = {sq * hq * d, hq * d, d},
-		.k_stride = {sk * hk * d, hk * d, d},
-		.v_stride = {sk * hk * dv, hk * dv, dv},
-		.out_stride = {sq * hq * dv, hq * dv, dv},
-		.lse_stride = {sq * hq, 1, sq},
-		.scale = 0.125,
-		.left = -1,
-		.right = -1,
-	};
-}
 
 static void
 expect(const struct launch *l, const char *object, const char *symbol, uint32_t x, uint32_t y, uint32_t z,
@@ -72,7 +41,7 @@ expect_args(const struct launch *l, const void *arg, size_t len)
 /* 256 rows a workgroup; two tiles of 64 keys, rows of 64 + 16 and 64 + 4 floats, and 256 rows of q. */
 Test(gpu_plan_fp32, one_launch_when_the_chip_is_full)
 {
-	struct attn_problem p = dense(4, 1024, 1024, 16, 8, 64, 64);
+	struct attn_problem p = dense(DT_FP32, 4, 1024, 1024, 16, 8, 64, 64);
 	struct launch_plan plan;
 	struct attn_args a;
 	struct err e;
@@ -109,7 +78,7 @@ Test(gpu_plan_fp32, one_launch_when_the_chip_is_full)
 /* 8 heads' tokens are rows of one tile of 64; 4 such workgroups, so 132 / 4 splits, but 4 tiles of 64 keys each at least. */
 Test(gpu_plan_fp32, one_token_is_packed_and_split)
 {
-	struct attn_problem p = dense(2, 1, 4096, 16, 2, 64, 64);
+	struct attn_problem p = dense(DT_FP32, 2, 1, 4096, 16, 2, 64, 64);
 	struct launch_plan plan;
 	struct attn_args a;
 	struct err e;
@@ -127,7 +96,7 @@ Test(gpu_plan_fp32, one_token_is_packed_and_split)
 /* Enough workgroups for all multiprocessors, but of one row each. */
 Test(gpu_plan_fp32, one_token_of_many_sequences)
 {
-	struct attn_problem p = dense(16, 1, 8192, 16, 16, 64, 64);
+	struct attn_problem p = dense(DT_FP32, 16, 1, 8192, 16, 16, 64, 64);
 	struct launch_plan plan;
 	struct err e;
 
@@ -153,7 +122,7 @@ Test(gpu_plan_fp32, instance_by_head_dims)
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		struct attn_problem p = dense(1, 1024, 1024, 132, 132, cases[i].d, cases[i].dv);
+		struct attn_problem p = dense(DT_FP32, 1, 1024, 1024, 132, 132, cases[i].d, cases[i].dv);
 		struct launch_plan plan;
 		struct err e;
 
@@ -169,7 +138,7 @@ Test(gpu_plan_fp32, instance_by_head_dims)
 
 Test(gpu_plan_fp32, odd_dims_are_padded_by_the_same_object)
 {
-	struct attn_problem p = dense(1, 40, 70, 3, 1, 9, 11);
+	struct attn_problem p = dense(DT_FP32, 1, 40, 70, 3, 1, 9, 11);
 	struct launch_plan plan;
 	struct err e;
 
@@ -190,7 +159,7 @@ Test(gpu_plan_fp32, unfused_on_hopper)
 	} cases[] = {{DT_FP16, "attn_scores_fp16"}, {DT_BF16, "attn_scores_bf16"}, {DT_FP32, "attn_scores_fp32"}};
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		struct attn_problem p = dense(2, 200, 300, 4, 2, 64, 256);
+		struct attn_problem p = dense(DT_FP32, 2, 200, 300, 4, 2, 64, 256);
 		struct launch_plan plan;
 		struct err e;
 
