@@ -25,7 +25,7 @@
 #define VALUE_MAX 65536	  /* a parameter's text */
 #define IGNORED_MAX 65536 /* preamble, epilogue */
 #define PADDING_MAX 64	  /* blanks after a boundary */
-#define SNIFF 10	  /* bytes of content that tell what a part is */
+#define SNIFF MAGIC_LOOK  /* bytes of content that tell what a part is */
 /*
  * Of a file's data, so many bytes before its end are searched for the boundary. A file cut by just the length of the parts
  * behind it would else hide them unseen: parameters, which are shorter than this. An input hidden so is missing.
@@ -151,32 +151,6 @@ end_json(struct multipart *m, struct err *e)
 /* ---- what a part is ---- */
 
 static bool
-is_json(const unsigned char *p, size_t n)
-{
-	size_t i = 0;
-
-	while (i < n && memchr(" \t\r\n", p[i], 4))
-		i++;
-	return i < n && p[i] == '{';
-}
-
-static bool
-is_text(const unsigned char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if ((p[i] < ' ' && !memchr("\t\r\n", p[i], 3)) || p[i] == 127)
-			return false;
-	return true;
-}
-
-static bool
-is_safetensors(const unsigned char *p, size_t n)
-{
-	/* A length below 2^32, then a header. */
-	return n >= SNIFF && memcmp(p + 4, "\0\0\0\0{\"", 6) == 0;
-}
-
-static bool
 must_be_file(const struct multipart *m)
 {
 	return m->head.safetensors || m->head.npy || intake_is_input(m->d.in, m->head.name, strlen(m->head.name));
@@ -196,7 +170,7 @@ end_text(struct multipart *m, size_t end, struct err *e)
 		return 0;
 	}
 	if (must_be_file(m)) {
-		if (m->head.safetensors || m->head.npy || !is_json(p, n))
+		if (m->head.safetensors || m->head.npy || !looks_like_json(p, n))
 			return multipart_not_a_file(&m->head, m->shown, p, n, e);
 		return begin_json(m, e) < 0 || multipart_json_add(&m->jsons, p, n, e) < 0 ? -1 : end_json(m, e);
 	}
@@ -323,15 +297,15 @@ decide(struct multipart *m, struct err *e)
 	enum magic magic = magic_find(p, SNIFF);
 	if (magic == MAGIC_NPY) {
 		m->file = decoder_npy_new(m->d.in, m->head.name);
-	} else if (is_safetensors(p, SNIFF) || (m->head.safetensors && magic == MAGIC_NONE)) {
+	} else if (looks_like_safetensors(p, SNIFF) || (m->head.safetensors && magic == MAGIC_NONE)) {
 		m->file = decoder_safetensors_new(m->d.in);
 	} else if (!must_be_file(m)) {
 		m->state = IN_TEXT;
 		return 0;
-	} else if (is_text(p, SNIFF) && !is_json(p, SNIFF)) {
+	} else if (looks_like_text(p, SNIFF) && !looks_like_json(p, SNIFF)) {
 		m->state = IN_TEXT; /* a file's name, perhaps: all of it is for the message */
 		return 0;
-	} else if (m->head.npy || !is_json(p, SNIFF)) {
+	} else if (m->head.npy || !looks_like_json(p, SNIFF)) {
 		return multipart_not_a_file(&m->head, m->shown, p, SNIFF, e);
 	} else {
 		return begin_json(m, e);
