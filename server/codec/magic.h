@@ -1,6 +1,6 @@
 /*
- * magic.h: what a file is by its first bytes, to choose how to read it and for messages about one that is not what it should be. For the decoders
- * of multipart bodies and of safetensors.
+ * magic.h: what a file is by its first bytes: to choose how to read it, and for messages about one that is not what it
+ * should be. For the decoders of multipart bodies and of safetensors.
  */
 #ifndef AITERD_MAGIC_H
 #define AITERD_MAGIC_H
