@@ -4,7 +4,7 @@
  *
  *   request_begin()   head is there: route it; answer at once, or set up decoders and take the body
  *   request_body_*()  conn.c brings the body
- *   request_body_end()  decode what is left -> bind -> plan -> submit to the device     (request_run.c)
+ *   request_body_end()  decode what is left -> bind -> make generated inputs -> submit to the device  (request_run.c)
  *   link's done         statistics -> encode                                            (request_reply.c)
  *   request_ready()   libmicrohttpd sends the reply
  *   request_end()     sent, or the client is gone: everything is freed, here and nowhere else
@@ -63,6 +63,7 @@ struct compute_request {
 	struct text hints;		 /* a JSON list */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
 	size_t stats_open, stats_hints;	 /* of `stats`: where timing_ms still takes members; where the hints begin */
+	struct request_fill *fill;	 /* between its memory's making and its first task: request_fill.c */
 	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
 	/* Not cleared: each has its own beginning. */
 	struct mem mem;
@@ -149,12 +150,18 @@ void request_begin_failed(struct request *req);
 void request_help(struct request *req, void (*work)(struct helper_task *t), request_done_f done);
 struct request *request_of_task(struct helper_task *t);
 
+/* The helpers' work is done, on the loop: what request_help's `done` follows. For work of several tasks. */
+void request_helped(struct request *req);
+
 /* NULL: no memory. */
 struct compute_request *request_compute_new(struct request *req);
 
 /* request_open.c: choose codings, forms and decoders from the head, before the body. 0: the body may be taken now;
  * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);
+
+/* request_fill.c: make the generated inputs; `then` on the loop, with req->err set if they could not be made. */
+void request_fill(struct request *req, request_done_f then);
 
 /* request_run.c: body complete -> device. */
 void request_run(struct request *req);

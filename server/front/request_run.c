@@ -1,7 +1,7 @@
 /*
  * request_run.c: from a complete body to a job at a device: finish decoding, gather parameters, bind the call to the
- * operator's rules, choose the device, reserve the outputs, submit. For a dry run there are no outputs, and the device only
- * tells what it would run.
+ * operator's rules, choose the device, make generated inputs, reserve the outputs, submit. For a dry run there are no
+ * outputs, and the device only tells what it would run.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,8 +114,21 @@ gather(struct request *req, struct err *e)
 					 "input %s was sent twice", in->tensors[i].name);
 		c->tensors[k] = in->tensors[i].t;
 	}
-	if (op_params_finish(req->op, c, e) == -1 || op_bind(req->op, c, e) == -1)
-		return -1;
+	return op_params_finish(req->op, c, e) == -1 ? -1 : op_bind(req->op, c, e);
+}
+
+/* What may look at the inputs' data, when all of them have any: generated ones only now. */
+static int
+gather_data(struct request *req, struct err *e)
+{
+	struct compute_request *run = req->run;
+	struct op_call *c = &run->job.msg.call;
+	const struct intake *in = &run->in;
+
+	for (int i = 0; i < in->n_tensors; i++)
+		if (in->tensors[i].generated)
+			c->tensors[op_tensor_find(req->op, in->tensors[i].name, in->tensors[i].name_len)] =
+				in->tensors[i].t;
 	if (req->op->check_data != NULL && req->op->check_data(c, e) == -1)
 		return -1;
 	if (req->op->hints != NULL)
@@ -494,19 +507,35 @@ reserve(struct request *req)
 }
 
 static void
-decoded(struct request *req)
+filled(struct request *req)
 {
 	struct err *e = &req->err;
 
 	req->t[T_DECODED] = clock_ns();
-	if (e->code == ERR_NONE && gather(req, e) == 0 && choose_device(req, e) == 0 && settle_form(req, e) == 0) {
-		if (req->run->run.dry_run)
-			submit(req);
-		else
-			reserve(req);
-		return;
+	if (e->code != ERR_NONE || gather_data(req, e) == -1)
+		request_reply_error(req);
+	else if (req->run->run.dry_run)
+		submit(req);
+	else
+		reserve(req);
+}
+
+static void
+decoded(struct request *req)
+{
+	struct err *e = &req->err;
+	uint64_t bytes;
+	bool bound = e->code == ERR_NONE && gather(req, e) == 0 && choose_device(req, e) == 0 &&
+		     settle_form(req, e) == 0;
+
+	if (!bound) {
+		req->t[T_DECODED] = clock_ns();
+		request_reply_error(req);
+	} else if (intake_unmade(&req->run->in, &bytes) && !(req->run->run.dry_run && req->op->check_data == NULL)) {
+		request_fill(req, filled);
+	} else {
+		filled(req);
 	}
-	request_reply_error(req);
 }
 
 static void
