@@ -98,7 +98,7 @@ int mem_tensor(struct mem *m, struct tensor *t, struct err *e);
 /* The same for plain bytes that are no tensor (a JSON text, an encoded reply). NULL + err on failure. */
 void *mem_alloc(struct mem *m, uint64_t bytes, struct err *e);
 
-/* The arena that the tensor lies in. */
+/* The arena that the tensor lies in; NULL: it lies elsewhere. */
 const struct mem_block *mem_block_of(const struct mem *m, const struct tensor *t);
 
 /* That arena, with all else in it, is the caller's from now on, to be returned with arena_return(). */

@@ -171,16 +171,17 @@ mem_block_of(const struct mem *m, const struct tensor *t)
 	while (i < m->n && (m->blocks[i].slab != t->slab || t->offset < m->blocks[i].offset ||
 			    t->offset - m->blocks[i].offset >= m->blocks[i].size))
 		i++;
-	assert(i < m->n);
-	return &m->blocks[i];
+	return i < m->n ? &m->blocks[i] : NULL;
 }
 
 void
 mem_detach(struct mem *m, const struct tensor *t, struct mem_block *b)
 {
-	int i = (int)(mem_block_of(m, t) - m->blocks);
+	const struct mem_block *found = mem_block_of(m, t);
+	int i = (int)(found - m->blocks);
 
-	*b = m->blocks[i];
+	assert(found);
+	*b = *found;
 	m->bytes -= b->size;
 	m->n--;
 	memmove(&m->blocks[i], &m->blocks[i + 1], (size_t)(m->n - i) * sizeof(m->blocks[0]));

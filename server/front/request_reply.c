@@ -48,6 +48,7 @@ describe(struct request *req, struct encode_job *job)
 	job->form = req->form;
 	job->mode = run->run.outputs;
 	job->base64 = run->run.base64;
+	job->bare = false;
 	job->op = req->op->name;
 	job->id = run->in.id;
 	job->model_version = "1";

@@ -295,17 +295,25 @@ store_make(struct store *s, uint32_t owner, struct tensor *t, struct err *e)
 struct kept *
 store_take(struct store *s, uint32_t owner, struct mem *m, const struct tensor *t, struct err *e)
 {
+	const struct mem_block *b = mem_block_of(m, t);
 	struct mem_block block;
 	struct tensor copy = *t;
 	struct kept *k;
+	char id[TENSOR_ID_SIZE];
 
-	if (mem_block_of(m, t)->size / 2 <= arena_size(t->bytes)) {
+	tensor_id(t, id);
+	if ((k = store_find(s, owner, id, sizeof(id) - 1)) != NULL)
+		return k;
+	if (b != NULL && b->size / 2 <= arena_size(t->bytes)) {
 		mem_detach(m, t, &block);
-		return enter(s, owner, t, &block, e);
+		k = enter(s, owner, t, &block, e);
+	} else if ((k = store_make(s, owner, &copy, e)) != NULL) {
+		memcpy(copy.data, t->data, t->bytes);
 	}
-	k = store_make(s, owner, &copy, e);
-	if (k != NULL)
-		memcpy(k->t.data, t->data, t->bytes);
+	if (k != NULL) { /* nobody else knows of it yet */
+		memcpy(k->id, id, sizeof(id));
+		atomic_store_explicit(&k->known, true, memory_order_release);
+	}
 	return k;
 }
 

@@ -48,8 +48,8 @@ int store_name_check(const char *name, size_t len, struct err *e);
 /* Memory for a tensor as described, to be kept: t's slab, offset and data are set. It counts from now on. NULL + e:
  * ERR_OVER_QUOTA, or the arenas' errors. */
 struct kept *store_make(struct store *s, uint32_t owner, struct tensor *t, struct err *e);
-/* A tensor of a request as it is: its arena changes hands, with all that lies in it, unless that is much larger than the
- * tensor, which is copied then. */
+/* A tensor of a request as it is: hashed, and if its content is kept already, that one. Otherwise its arena changes hands,
+ * with all that lies in it, unless it is much larger than the tensor, or not of `m`: then the tensor is copied. */
 struct kept *store_take(struct store *s, uint32_t owner, struct mem *m, const struct tensor *t, struct err *e);
 /* By a name, or by an id; the use counts. NULL: there is none. */
 struct kept *store_find(struct store *s, uint32_t owner, const char *what, size_t len);

@@ -388,7 +388,7 @@ Test(store, what_a_request_has_is_moved_not_copied)
 {
 	struct tensor big = {0}, small = {0};
 	struct arena_stats before, after;
-	struct kept *k, *copy;
+	struct kept *k, *copy, *same;
 	struct fixture f;
 	struct err e = {0};
 	struct mem m;
@@ -421,6 +421,11 @@ Test(store, what_a_request_has_is_moved_not_copied)
 	cr_assert(copy, "%s", e.msg);
 	cr_assert_neq(kept_tensor(copy)->data, small.data);
 	cr_assert_eq(m.n, 1);
+	cr_assert(kept_id_known(k));
+	cr_assert_eq(name(&f, &copy, "small"), STORE_CREATED);
+	same = store_take(f.store, 0, &m, &small, &e);
+	cr_assert_eq(same, copy, "this content is there");
+	store_unref(f.store, &same);
 	mem_fini(&m);
 	cr_assert_eq(memcmp(kept_tensor(copy)->data, big.data, small.bytes), 0);
 	cr_assert_eq(memcmp((float *)kept_tensor(k)->data + 299999, &(float){299999}, 4), 0);
