@@ -93,13 +93,14 @@ struct msg_map { /* + the memfd as SCM_RIGHTS; UNMAP without */
 struct msg_job {
 	struct msg m;
 	struct op_call call;
-	uint32_t impl;		/* enum impl, not necessarily resolved */
-	uint32_t baseline;	/* enum impl to time beside it (IMPL_NAIVE), or IMPL_AUTO for none */
-	uint32_t warmup, iters; /* iters >= 1 */
-	uint32_t flush;		/* clear the caches before each timed iteration */
-	uint32_t dry;		/* do not run: say what would; tensors have no place in memory */
-	uint64_t deadline_ns;	/* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
-	uint64_t submitted_ns;	/* the same clock; link_submit sets it */
+	uint64_t kept[OP_TENSORS_MAX]; /* uids of kept tensors: an input that is one, an output that will be; 0: not kept */
+	uint32_t impl;		       /* enum impl, not necessarily resolved */
+	uint32_t baseline;	       /* enum impl to time beside it (IMPL_NAIVE), or IMPL_AUTO for none */
+	uint32_t warmup, iters;	       /* iters >= 1 */
+	uint32_t flush;		       /* clear the caches before each timed iteration */
+	uint32_t dry;		       /* do not run: say what would; tensors have no place in memory */
+	uint64_t deadline_ns;	       /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
+	uint64_t submitted_ns;	       /* the same clock; link_submit sets it */
 };
 
 struct sample_stats {
@@ -109,6 +110,7 @@ struct sample_stats {
 
 struct memory_stats { /* bytes */
 	uint64_t allocated_before, inputs, outputs, workspace, peak;
+	uint64_t cached; /* inputs that the device had: of allocated_before, not of inputs */
 	uint64_t device_free, device_total;
 };
 

@@ -103,8 +103,9 @@ tensor_finish(struct decoder *d, struct err *e)
 	struct decoder_tensor *f = (struct decoder_tensor *)d;
 
 	if (f->head_len == 0)
-		return err_set(e, ERR_MALFORMED_BODY,
-			       "the body is empty; a tensor is wanted: .npy, safetensors or JSON with dtype, shape and data");
+		return err_set(
+			e, ERR_MALFORMED_BODY,
+			"the body is empty; a tensor is wanted: .npy, safetensors or JSON with dtype, shape and data");
 	if (f->head_len < HEAD && begin_with_head(f, e) < 0)
 		return -1;
 	if (f->file)

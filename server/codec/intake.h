@@ -27,7 +27,7 @@ struct intake_tensor {
 	struct tensor t; /* data set once described; complete once `arrived` */
 	bool arrived;
 	bool raw; /* numpy's void type (V1, V2): what it holds, the parameter dtype.<name> may say; see intake_finish */
-	bool shuffled; /* still byte-shuffled: set by intake_finish, mended by intake_unshuffle */
+	bool shuffled;	   /* still byte-shuffled: set by intake_finish, mended by intake_unshuffle */
 	struct kept *kept; /* the server's, where it is read in place: a reference, dropped by intake_fini; or NULL */
 	uint64_t uid;	   /* of that, and of the very bytes that `t` points to; 0: they are this request's */
 };

@@ -20,6 +20,7 @@
 #include "front/helpers.h"
 #include "front/link.h"
 #include "front/loop.h"
+#include "front/store.h"
 #include "ops/op.h"
 
 struct request;
@@ -47,8 +48,9 @@ struct reply {
 	const char *encoding; /* Content-Encoding, NULL: none */
 	uint32_t retry_after_s;
 	bool close;
-	const char *stats; /* one line of JSON, or NULL */
-	char timing[400];  /* Server-Timing, or "" */
+	const char *stats;		      /* one line of JSON, or NULL */
+	const char *etag, *location, *tensor; /* fields of kept tensors (tensors.c), or NULL */
+	char timing[400];		      /* Server-Timing, or "" */
 };
 
 /* The compute part; made only for requests that run an operator. All zero at first, up to `mem`. */
@@ -59,7 +61,9 @@ struct compute_request {
 	struct run_options run;
 	unsigned device;
 	struct link_job job;
-	request_done_f after; /* what follows the reserving, then the job */
+	request_done_f after;	       /* what follows the reserving, then the job */
+	struct keeping *keep;	       /* outputs to be kept (request_keep.c), or NULL */
+	struct tensor_request *tensor; /* about a kept tensor (tensors.c), or NULL */
 	bool submitted, counted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
 	struct text hints;		 /* a JSON list */
@@ -68,6 +72,9 @@ struct compute_request {
 	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
 	/* Not cleared: each has its own beginning. */
 	struct mem mem;
+	struct intake_store lookup; /* the intake's way to the store, */
+	struct store *store;	    /* this one, */
+	uint32_t owner;		    /* for whom */
 	struct intake in;
 	struct msg_done done;
 	struct encode_job encode; /* from here on as request_answer() sets it */
@@ -82,7 +89,7 @@ struct request {
 	void *mhd; /* struct MHD_Connection */
 	const struct route *route;
 	char id[65];
-	char op_name[64]; /* from the path, may be of no operator */
+	char op_name[STORE_NAME_MAX + 8]; /* from the path, may be of no operator; a kept tensor's name */
 	const struct op *op;
 	uint32_t op_index;
 	bool oip;
@@ -157,6 +164,13 @@ struct compute_request *request_compute_new(struct request *req);
 /* request_open.c: choose codings, forms and decoders from the head, before the body. 0: the body may be taken now;
  * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);
+/* The part of it that takes no body: admission, memory, the query string; */
+int request_prepare(struct request *req, struct err *e);
+/* the reply's form, as far as the head tells (req->form stays when it does not), and its coding. */
+int request_choose_reply(struct request *req, struct err *e);
+/* The Content-Type's media type: its length, in front of parameters. */
+size_t request_media_type(const char *header);
+bool request_media_is(const char *header, size_t len, const char *type);
 
 /* request_run.c: the body is complete: what is left of its decoding, then route->start. */
 void request_decode(struct request *req);
@@ -180,6 +194,27 @@ int request_stats(struct request *req, struct err *e);
 /* with what encoding took, for the header (NULL: no memory); and the Server-Timing field. */
 const char *request_stats_finish(struct request *req);
 void request_server_timing(struct request *req);
+
+/* request_keep.c: outputs that stay with the server: the run option keep.<output>=NAME. 1: `name` is such a parameter
+ * (and noted), 0: it is none, -1: refused. */
+int request_keep_param(struct request *req, const char *name, const char *value, struct err *e);
+/* An optional output that is to be kept is asked for; after all parameters are read. */
+int request_keep_ask(struct request *req, struct err *e);
+/* Where output i is made: as what will be kept, if it is to be. */
+int request_keep_reserve(struct request *req, int i, struct err *e);
+/* The outputs are there: they get their names; run->keep's list says so in the statistics. */
+int request_keep(struct request *req, struct err *e);
+/* That list, as JSON; NULL: none is kept. */
+const char *request_keep_list(const struct request *req);
+void request_keep_free(struct request *req);
+
+/* Whose kept tensors this request sees. */
+static inline uint32_t
+request_owner(const struct request *req)
+{
+	(void)req;
+	return STORE_OWNER_ALL;
+}
 
 /* request_reply.c: device done -> reply. */
 void request_answer(struct request *req);

@@ -147,6 +147,10 @@ request_answer(struct request *req)
 		request_reply_error(req);
 		return;
 	}
+	if (run->keep != NULL && request_keep(req, &req->err) == -1) {
+		request_reply_error(req);
+		return;
+	}
 	run->bytes_moved = op_bytes_moved(&run->job.msg.call);
 	describe(req, &run->encode);
 	cost = encode_cost(&run->encode);

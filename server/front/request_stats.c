@@ -255,6 +255,8 @@ add_memory(struct pen *w, const struct memory_stats *m)
 	add_u64(w, m->allocated_before);
 	KEY(w, ",", "inputs");
 	add_u64(w, m->inputs);
+	KEY(w, ",", "cached");
+	add_u64(w, m->cached);
 	KEY(w, ",", "outputs");
 	add_u64(w, m->outputs);
 	KEY(w, ",", "workspace");

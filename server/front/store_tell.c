@@ -87,6 +87,7 @@ store_entry(struct store *s, struct kept *k, const char *name, size_t len, struc
 		n = k->names;
 	if (n != NULL) {
 		describe(s, n, entry);
+		entry->in_use = k->users > 1;
 		memcpy(room, n->text, strlen(n->text) + 1);
 		entry->name = room;
 	}

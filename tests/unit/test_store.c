@@ -339,7 +339,7 @@ Test(store, a_name_lives_as_long_as_it_is_used)
 	k = find(&f, "used");
 	cr_assert(store_entry(f.store, k, "used", 4, &entry, room));
 	cr_assert_eq(entry.left_ns, 100 * SECOND, "it is in use");
-	cr_assert(entry.in_use);
+	cr_assert_not(entry.in_use, "by others");
 	store_unref(f.store, &k);
 	clock_now += 93 * SECOND - 1;
 	cr_assert_str_eq(names(&f, 0), "held idle long used ");
