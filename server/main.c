@@ -133,12 +133,12 @@ start(struct service *svc, const struct options *o)
 	if (conn_setup(&e) == -1 || (svc->pool = arena_pool_new(arena, o->prefault, &e)) == NULL ||
 	    (svc->helpers = helpers_new(svc->n_loops, &e)) == NULL)
 		fatal("%s", e.msg);
-	for (i = 0; i < svc->n_loops; i++)
-		if ((svc->loops[i] = loop_new(svc, i, &e)) == NULL)
-			fatal("%s", e.msg);
 	tensors.pool = svc->pool;
 	if ((svc->store = store_new(&tensors)) == NULL)
 		fatal("no memory for kept tensors");
+	for (i = 0; i < svc->n_loops; i++)
+		if ((svc->loops[i] = loop_new(svc, i, &e)) == NULL)
+			fatal("%s", e.msg);
 	sc.loops = svc->n_loops;
 	sc.pool = svc->pool;
 	sc.events.cls = svc;

@@ -16,6 +16,7 @@
  *      |               |<---- JOB ------|      several may be queued
  *      |               |<---- CANCEL ---|      takes a queued job out; answered by DONE
  *      |               |----- DONE ---->|
+ *      |               |<--- FORGET ----|      kept tensors that are gone, of which it may have copies
  *      |               |<---- BELL ---->|      there is something in the ring for you
  *
  * The worker notes in its status page (shared memory, see struct worker_status) which job it is running,
@@ -47,7 +48,8 @@ enum msg_type {
 	MSG_JOB,
 	MSG_CANCEL,
 	MSG_DONE,
-	MSG_BELL
+	MSG_BELL,
+	MSG_FORGET
 };
 
 struct msg {
@@ -101,6 +103,15 @@ struct msg_job {
 	uint32_t dry;		       /* do not run: say what would; tensors have no place in memory */
 	uint64_t deadline_ns;	       /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
 	uint64_t submitted_ns;	       /* the same clock; link_submit sets it */
+};
+
+#define MSG_FORGET_MAX 30
+
+struct msg_forget {
+	struct msg m;
+	uint32_t n; /* uids follow */
+	uint32_t all;
+	uint64_t uids[MSG_FORGET_MAX];
 };
 
 struct sample_stats {
