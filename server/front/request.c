@@ -90,6 +90,7 @@ compute_free(struct request *req)
 	tensors_request_free(req);
 	mem_fini(&run->mem);
 	text_fini(&run->hints);
+	text_fini(&run->kept);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
 	if (run->counted)

@@ -67,6 +67,7 @@ struct compute_request {
 	bool submitted, counted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
 	struct text hints;		 /* a JSON list */
+	struct text kept;		 /* the same, of outputs that were kept; empty: none */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
 	size_t stats_open, stats_hints;	 /* of `stats`: where timing_ms still takes members; where the hints begin */
 	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
@@ -202,10 +203,8 @@ int request_keep_param(struct request *req, const char *name, const char *value,
 int request_keep_ask(struct request *req, struct err *e);
 /* Where output i is made: as what will be kept, if it is to be. */
 int request_keep_reserve(struct request *req, int i, struct err *e);
-/* The outputs are there: they get their names; run->keep's list says so in the statistics. */
+/* The outputs are there: they get their names, and run->kept tells of them. */
 int request_keep(struct request *req, struct err *e);
-/* That list, as JSON; NULL: none is kept. */
-const char *request_keep_list(const struct request *req);
 void request_keep_free(struct request *req);
 
 /* Whose kept tensors this request sees. */

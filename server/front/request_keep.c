@@ -15,7 +15,6 @@
 struct keeping {
 	const char *names[OP_TENSORS_MAX]; /* borrowed from the intake; NULL: not to be kept */
 	struct kept *kept[OP_TENSORS_MAX];
-	struct text list;
 };
 
 static int
@@ -98,7 +97,7 @@ int
 request_keep(struct request *req, struct err *e)
 {
 	struct keeping *keep = req->run->keep;
-	struct text *t = &keep->list;
+	struct text *t = &req->run->kept;
 
 	text_init(t, 64 * 1024);
 	for (int i = 0; i < OP_TENSORS_MAX; i++) {
@@ -115,12 +114,6 @@ request_keep(struct request *req, struct err *e)
 	return t->failed ? err_set(e, ERR_OUT_OF_MEMORY, "no memory to tell what is kept") : 0;
 }
 
-const char *
-request_keep_list(const struct request *req)
-{
-	return req->run->keep != NULL ? req->run->keep->list.p : NULL;
-}
-
 void
 request_keep_free(struct request *req)
 {
@@ -130,7 +123,6 @@ request_keep_free(struct request *req)
 		return;
 	for (int i = 0; i < OP_TENSORS_MAX; i++)
 		store_unref(req->loop->svc->store, &keep->kept[i]);
-	text_fini(&keep->list);
 	free(keep);
 	req->run->keep = NULL;
 }

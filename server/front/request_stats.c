@@ -279,13 +279,12 @@ request_stats(struct request *req, struct err *e)
 	const struct msg_done *d = &run->done;
 	const struct op_call *c = &run->job.msg.call;
 	struct pen w = {.text = &run->stats, .quoted_text = &run->stats_quoted};
-	const char *kept = request_keep_list(req);
 	struct device_state dev;
 	size_t strings, at;
 
 	supervisor_device(req->loop->svc->sup, run->device, &dev);
 	strings = strlen(req->op->name) + strlen(d->impl) + strlen(d->baseline_impl) + strlen(dev.id) +
-		  strlen(dev.info.name) + strlen(dev.info.arch) + (kept != NULL ? strlen(kept) : 0);
+		  strlen(dev.info.name) + strlen(dev.info.arch) + run->kept.len;
 	text_init_in(&run->stats, run->stats_room, sizeof(run->stats_room), STATS_MAX);
 	text_init_in(&run->stats_quoted, run->stats_quoted_room, sizeof(run->stats_quoted_room), STATS_MAX);
 	/* A string's byte may become \u0001, and that \\u0001. */
@@ -312,11 +311,11 @@ request_stats(struct request *req, struct err *e)
 	}
 	KEY(&w, ",", "memory");
 	add_memory(&w, &d->memory);
-	if (kept != NULL) {
+	if (run->kept.len > 0) {
 		KEY(&w, ",", "kept");
 		pen_off(&w);
 		at = run->stats.len;
-		text_add(&run->stats, kept);
+		text_add(&run->stats, run->kept.p);
 		quote_rest(&w, at);
 	}
 	KEY(&w, ",", "hints");
