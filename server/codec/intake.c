@@ -27,7 +27,6 @@ intake_init(struct intake *in, const struct op *op, struct mem *mem, const struc
 	/* The lists are long, and begin empty: they need no clearing. */
 	in->op = op;
 	in->mem = mem;
-	in->store = NULL;
 	in->limits = *limits;
 	in->n_tensors = in->n_params = in->n_outputs = 0;
 	in->binary_output_all = false;
@@ -41,9 +40,6 @@ intake_fini(struct intake *in)
 	for (int i = 0; i < in->n_params; i++)
 		free(in->params[i].name);
 	in->n_params = 0;
-	for (int i = 0; i < in->n_tensors; i++)
-		if (in->tensors[i].kept)
-			in->store->drop(in->store->cls, in->tensors[i].kept);
 	in->n_tensors = 0;
 	free(in->id);
 	in->id = NULL;
@@ -141,13 +137,14 @@ too_large(const struct intake *in, const struct intake_tensor *it, uint64_t tota
 		it->name, (unsigned long long)it->t.bytes, found, (unsigned long long)in->limits.tensor_bytes);
 }
 
-/* The next place in the list, under the operator's own name for it; not taken yet. */
-static struct intake_tensor *
-announce(struct intake *in, const char *name, size_t name_len, struct err *e)
+struct intake_tensor *
+intake_tensor(struct intake *in, const char *name, size_t name_len, enum dtype dt, int rank, const int64_t *shape,
+	      struct err *e)
 {
 	const char *given = name;
 	size_t given_len = name_len;
 	struct intake_tensor *it;
+	uint64_t total = 0;
 	int input = input_index(in, name, name_len);
 
 	if (input < 0 && check_foreign_name(in, name, name_len, e) < 0)
@@ -163,44 +160,19 @@ announce(struct intake *in, const char *name, size_t name_len, struct err *e)
 	}
 	it = &in->tensors[in->n_tensors];
 	it->arrived = it->raw = it->shuffled = false;
-	it->kept = NULL;
-	it->uid = 0;
 	it->name_len = name_len;
 	memcpy(it->name, name, name_len);
 	it->name[name_len] = '\0';
-	return it;
-}
-
-struct intake_tensor *
-intake_tensor(struct intake *in, const char *name, size_t name_len, enum dtype dt, int rank, const int64_t *shape,
-	      struct err *e)
-{
-	struct intake_tensor *it = announce(in, name, name_len, e);
-	uint64_t total = 0;
-
-	if (!it || tensor_describe(&it->t, it->name, dt, rank, shape, e) < 0)
+	if (tensor_describe(&it->t, it->name, dt, rank, shape, e) < 0)
 		return NULL;
 	for (int i = 0; i < in->n_tensors; i++)
-		total += in->tensors[i].kept ? 0 : in->tensors[i].t.bytes;
+		total += in->tensors[i].t.bytes;
 	if (it->t.bytes > in->limits.tensor_bytes || total > in->limits.tensor_bytes - it->t.bytes) {
 		too_large(in, it, total, e);
 		return NULL;
 	}
 	if (mem_tensor(in->mem, &it->t, e) < 0)
 		return NULL;
-	in->n_tensors++;
-	return it;
-}
-
-struct intake_tensor *
-intake_tensor_at(struct intake *in, const char *name, size_t name_len, const struct tensor *t, struct err *e)
-{
-	struct intake_tensor *it = announce(in, name, name_len, e);
-
-	if (!it)
-		return NULL;
-	it->t = *t;
-	it->arrived = true;
 	in->n_tensors++;
 	return it;
 }
@@ -578,7 +550,6 @@ intake_unshuffle(struct intake *in, struct err *e)
 			       dtype_info((enum dtype)it->t.dtype)->size);
 		it->t = fresh;
 		it->shuffled = false;
-		it->uid = 0; /* other bytes than those that are kept */
 	}
 	return 0;
 }

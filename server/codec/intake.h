@@ -19,7 +19,6 @@
 #define INTAKE_PARAMS_MAX 64
 
 struct cJSON;
-struct kept;
 
 struct intake_tensor {
 	char name[TENSOR_NAME_MAX];
@@ -27,17 +26,7 @@ struct intake_tensor {
 	struct tensor t; /* data set once described; complete once `arrived` */
 	bool arrived;
 	bool raw; /* numpy's void type (V1, V2): what it holds, the parameter dtype.<name> may say; see intake_finish */
-	bool shuffled;	   /* still byte-shuffled: set by intake_finish, mended by intake_unshuffle */
-	struct kept *kept; /* the server's, where it is read in place: a reference, dropped by intake_fini; or NULL */
-	uint64_t uid;	   /* of that, and of the very bytes that `t` points to; 0: they are this request's */
-};
-
-/* Where kept tensors are looked up: the front's store. */
-struct intake_store {
-	/* By name or id: a reference, the tensor and its uid; NULL: there is none. */
-	struct kept *(*find)(void *cls, const char *what, size_t len, struct tensor *t, uint64_t *uid);
-	void (*drop)(void *cls, struct kept *kept);
-	void *cls;
+	bool shuffled; /* still byte-shuffled: set by intake_finish, mended by intake_unshuffle */
 };
 
 struct intake_param {
@@ -59,7 +48,6 @@ struct intake_limits {
 struct intake {
 	const struct op *op; /* the operator in the path; borrowed. Tells dtypes for V1/V2 npy's and names */
 	struct mem *mem;     /* borrowed */
-	const struct intake_store *store; /* borrowed; NULL: nothing is kept here */
 	struct intake_limits limits;
 
 	struct intake_tensor tensors[INTAKE_TENSORS_MAX];
@@ -84,13 +72,6 @@ void intake_fini(struct intake *in);
  */
 struct intake_tensor *intake_tensor(struct intake *in, const char *name, size_t name_len, enum dtype dt, int rank,
 				    const int64_t *shape, struct err *e);
-
-/* The same for a tensor that lies somewhere already, as described in *t: it has arrived. */
-struct intake_tensor *intake_tensor_at(struct intake *in, const char *name, size_t name_len, const struct tensor *t,
-				       struct err *e);
-
-/* Announce a kept tensor as the input `name`, by its own name or id (intake_kept.c): what {"tensor": "w1"} says. */
-int intake_kept(struct intake *in, const char *name, size_t name_len, const char *what, size_t what_len, struct err *e);
 
 /* Add a parameter. The same name with the same value is fine, with another ERR_CONFLICTING_PARAMETER. */
 int intake_param(struct intake *in, const char *name, size_t name_len, const char *value, size_t value_len,

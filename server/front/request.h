@@ -64,6 +64,7 @@ struct compute_request {
 	request_done_f after;	       /* what follows the reserving, then the job */
 	struct keeping *keep;	       /* outputs to be kept (request_keep.c), or NULL */
 	struct tensor_request *tensor; /* about a kept tensor (tensors.c), or NULL */
+	int n_kept;		       /* of `inputs` below: those that the server had kept, held while the request lives */
 	bool submitted, counted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
 	struct text hints;		 /* a JSON list */
@@ -73,9 +74,9 @@ struct compute_request {
 	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
 	/* Not cleared: each has its own beginning. */
 	struct mem mem;
-	struct intake_store lookup; /* the intake's way to the store, */
-	struct store *store;	    /* this one, */
-	uint32_t owner;		    /* for whom */
+	struct store *store; /* of kept tensors, */
+	uint32_t owner;	     /* and whose are seen */
+	struct kept *inputs[INTAKE_TENSORS_MAX];
 	struct intake in;
 	struct msg_done done;
 	struct encode_job encode; /* from here on as request_answer() sets it */
@@ -196,7 +197,12 @@ int request_stats(struct request *req, struct err *e);
 const char *request_stats_finish(struct request *req);
 void request_server_timing(struct request *req);
 
-/* request_keep.c: outputs that stay with the server: the run option keep.<output>=NAME. 1: `name` is such a parameter
+/* request_keep.c: inputs that the server has kept: the intake's hook, cls is the compute_request; */
+int request_kept_find(void *cls, const char *input, const char *name, struct tensor *t, struct err *e);
+/* the one whose bytes t points to; NULL: it is none of them. */
+struct kept *request_kept_of(const struct compute_request *run, const struct tensor *t);
+
+/* Outputs that stay with the server: the run option keep.<output>=NAME. 1: `name` is such a parameter
  * (and noted), 0: it is none, -1: refused. */
 int request_keep_param(struct request *req, const char *name, const char *value, struct err *e);
 /* An optional output that is to be kept is asked for; after all parameters are read. */

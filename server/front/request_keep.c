@@ -1,7 +1,7 @@
 /*
- * request_keep.c: outputs that stay with the server under a name, so that they can be the next run's inputs: the run
- * option keep.<output>=NAME. They are made where they will stay (store.h) and named when the device has succeeded. Owns
- * what one request keeps.
+ * request_keep.c: inputs that the server has kept, and outputs that stay with it under a name, so that they can be the next
+ * run's inputs: the run option keep.<output>=NAME. Those are made where they will stay (store.h) and named when the
+ * device has succeeded. Owns one request's references to both.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +16,39 @@ struct keeping {
 	const char *names[OP_TENSORS_MAX]; /* borrowed from the intake; NULL: not to be kept */
 	struct kept *kept[OP_TENSORS_MAX];
 };
+
+int
+request_kept_find(void *cls, const char *input, const char *name, struct tensor *t, struct err *e)
+{
+	struct compute_request *run = cls;
+	struct kept *k = store_find(run->store, run->owner, name, strlen(name));
+	char shown[100];
+
+	if (k == NULL) {
+		text_clip(shown, sizeof(shown), name, strlen(name));
+		return err_input(e, ERR_UNKNOWN_TENSOR, input, shown, "one that GET /v1/tensors lists",
+				 "input %s: no tensor '%s' is kept here (any more); PUT /v1/tensors/NAME sends one, GET "
+				 "/v1/tensors lists them",
+				 input, shown);
+	}
+	if (run->n_kept == INTAKE_TENSORS_MAX) {
+		store_unref(run->store, &k);
+		return err_input(e, ERR_MALFORMED_BODY, input, "more", "fewer", "the request names more than %d kept tensors",
+				 INTAKE_TENSORS_MAX);
+	}
+	run->inputs[run->n_kept++] = k;
+	*t = *kept_tensor(k);
+	return 0;
+}
+
+struct kept *
+request_kept_of(const struct compute_request *run, const struct tensor *t)
+{
+	for (int i = 0; i < run->n_kept; i++)
+		if (kept_tensor(run->inputs[i])->data == t->data)
+			return run->inputs[i];
+	return NULL;
+}
 
 static int
 no_such_output(const struct op *op, const char *name, const char *output, struct err *e)
@@ -86,7 +119,7 @@ request_keep_reserve(struct request *req, int i, struct err *e)
 
 	if (run->keep == NULL || run->keep->names[i] == NULL)
 		return mem_tensor(&run->mem, t, e);
-	run->keep->kept[i] = store_make(req->loop->svc->store, request_owner(req), t, e);
+	run->keep->kept[i] = store_make(run->store, run->owner, t, e);
 	if (run->keep->kept[i] == NULL)
 		return -1;
 	run->job.msg.kept[i] = kept_uid(run->keep->kept[i]);
@@ -105,7 +138,7 @@ request_keep(struct request *req, struct err *e)
 
 		if (keep->kept[i] == NULL)
 			continue;
-		if (store_name(req->loop->svc->store, &keep->kept[i], name, strlen(name), 0, NULL) == STORE_NO_MEMORY)
+		if (store_name(req->run->store, &keep->kept[i], name, strlen(name), 0, NULL) == STORE_NO_MEMORY)
 			return err_set(e, ERR_OUT_OF_MEMORY, "no memory to keep %s", req->op->tensors[i].name);
 		text_addf(t, "%s{\"output\":\"%s\",\"name\":\"%s\"}", t->len > 0 ? "," : "[", req->op->tensors[i].name,
 			  name);
@@ -117,12 +150,15 @@ request_keep(struct request *req, struct err *e)
 void
 request_keep_free(struct request *req)
 {
-	struct keeping *keep = req->run->keep;
+	struct compute_request *run = req->run;
+	struct keeping *keep = run->keep;
 
+	while (run->n_kept > 0)
+		store_unref(run->store, &run->inputs[--run->n_kept]);
 	if (keep == NULL)
 		return;
 	for (int i = 0; i < OP_TENSORS_MAX; i++)
-		store_unref(req->loop->svc->store, &keep->kept[i]);
+		store_unref(run->store, &keep->kept[i]);
 	free(keep);
-	req->run->keep = NULL;
+	run->keep = NULL;
 }

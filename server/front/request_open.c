@@ -340,27 +340,6 @@ out:
 	return rc;
 }
 
-static struct kept *
-find_kept(void *cls, const char *what, size_t len, struct tensor *t, uint64_t *uid)
-{
-	const struct compute_request *run = cls;
-	struct kept *k = store_find(run->store, run->owner, what, len);
-
-	if (k != NULL) {
-		*t = *kept_tensor(k);
-		*uid = kept_uid(k);
-	}
-	return k;
-}
-
-static void
-drop_kept(void *cls, struct kept *k)
-{
-	const struct compute_request *run = cls;
-
-	store_unref(run->store, &k);
-}
-
 int
 request_prepare(struct request *req, struct err *e)
 {
@@ -379,11 +358,11 @@ request_prepare(struct request *req, struct err *e)
 	atomic_fetch_add(&svc->requests, 1);
 	text_init(&run->hints, 16 * 1024);
 	mem_init(&run->mem, svc->pool, 0);
-	run->lookup = (struct intake_store){find_kept, drop_kept, run};
+	intake_init(&run->in, req->op, &run->mem, &limits);
+	run->in.kept = request_kept_find;
+	run->in.kept_cls = run;
 	run->store = svc->store;
 	run->owner = request_owner(req);
-	intake_init(&run->in, req->op, &run->mem, &limits);
-	run->in.store = &run->lookup;
 	/* The Open Inference Protocol's clients may put anything into a query string: it means nothing there. */
 	if (!req->oip && (query = strchr(req->conn->target, '?')) != NULL)
 		return intake_query(&run->in, query + 1, e);

@@ -100,6 +100,7 @@ request_gather(struct request *req, struct err *e)
 	struct compute_request *run = req->run;
 	struct op_call *c = &run->job.msg.call;
 	struct intake *in = &run->in;
+	const struct kept *kept;
 	int i, k;
 
 	if (in->op_named[0] != '\0' && strcmp(in->op_named, req->op->name) != 0)
@@ -118,7 +119,8 @@ request_gather(struct request *req, struct err *e)
 			return err_input(e, ERR_MALFORMED_BODY, in->tensors[i].name, "twice", "once",
 					 "input %s was sent twice", in->tensors[i].name);
 		c->tensors[k] = in->tensors[i].t;
-		run->job.msg.kept[k] = in->tensors[i].uid;
+		kept = request_kept_of(run, &c->tensors[k]);
+		run->job.msg.kept[k] = kept != NULL ? kept_uid(kept) : 0;
 	}
 	if (op_params_finish(req->op, c, e) == -1 || op_bind(req->op, c, e) == -1)
 		return -1;

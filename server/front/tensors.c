@@ -329,18 +329,12 @@ put_work(struct helper_task *task)
 {
 	struct request *req = request_of_task(task);
 	struct tensor_request *q = req->run->tensor;
-	struct intake_tensor *it = &req->run->in.tensors[0];
+	const struct intake_tensor *it = &req->run->in.tensors[0];
 	bool conditional = q->if_match != NULL || q->if_none_match != NULL;
 	size_t len = strlen(req->op_name);
 	struct err *e = &req->err;
 
-	/* {"tensor": "other"}: one more name for it, if nothing was read into it. */
-	if (it->uid != 0 && it->t.dtype == kept_tensor(it->kept)->dtype) {
-		q->kept = it->kept;
-		it->kept = NULL;
-	} else {
-		q->kept = store_take(store_of(req), request_owner(req), &req->run->mem, &it->t, e);
-	}
+	q->kept = store_take(store_of(req), request_owner(req), &req->run->mem, &it->t, e);
 	if (q->kept == NULL)
 		return;
 	store_id(store_of(req), q->kept);
