@@ -33,8 +33,8 @@ request_kept_find(void *cls, const char *input, const char *name, struct tensor 
 	}
 	if (run->n_kept == INTAKE_TENSORS_MAX) {
 		store_unref(run->store, &k);
-		return err_input(e, ERR_MALFORMED_BODY, input, "more", "fewer", "the request names more than %d kept tensors",
-				 INTAKE_TENSORS_MAX);
+		return err_input(e, ERR_MALFORMED_BODY, input, "more", "fewer",
+				 "the request names more than %d kept tensors", INTAKE_TENSORS_MAX);
 	}
 	run->inputs[run->n_kept++] = k;
 	*t = *kept_tensor(k);

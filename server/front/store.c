@@ -380,6 +380,15 @@ store_find(struct store *s, uint32_t owner, const char *what, size_t len)
 }
 
 void
+store_ref(struct store *s, struct kept *k)
+{
+	pthread_mutex_lock(&s->lock);
+	assert(k->users > 0);
+	k->users++;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void
 store_unref(struct store *s, struct kept **kp)
 {
 	struct kept *k = *kp, *dead = NULL;

@@ -53,6 +53,8 @@ struct kept *store_make(struct store *s, uint32_t owner, struct tensor *t, struc
 struct kept *store_take(struct store *s, uint32_t owner, struct mem *m, const struct tensor *t, struct err *e);
 /* By a name, or by an id; the use counts. NULL: there is none. */
 struct kept *store_find(struct store *s, uint32_t owner, const char *what, size_t len);
+/* One more reference to what the caller has one to. */
+void store_ref(struct store *s, struct kept *k);
 /* Drops the reference; NULL is fine. */
 void store_unref(struct store *s, struct kept **k);
 

@@ -2,33 +2,16 @@
  * tensors.c: see tensors.h. What touches data (hashing it for its id, writing it as JSON, compressing it) goes to a helper
  * thread when there is much of it; all the rest is looking up.
  */
-#include "front/tensors.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "front/http.h"
-#include "front/request.h"
-#include "front/routes.h"
+#include "front/tensors_internal.h"
 
-#define INLINE_MAX (128 * 1024) /* bytes of work that may be done on the loop */
-#define LIST_INLINE_MAX 500	/* names that may be listed there */
+#define LIST_INLINE_MAX 500 /* names that may be listed there */
 #define COMPRESS_MIN 1024
-
-enum { PUT_TTL };
-
-const struct op_param tensors_put_options[] = {
-	[PUT_TTL] =
-		{.name = "ttl",
-		 .type = OP_FLOAT,
-		 .fallback = NULL,
-		 .min = 0.1,
-		 .max = 1e8,
-		 .help = "Seconds for which nobody may use the tensor before it is forgotten; --tensors-ttl unless given."},
-	{.name = NULL},
-};
 
 enum { GET_FORMAT, GET_JSON, GET_OPTIONS };
 
@@ -45,22 +28,6 @@ const struct op_param tensors_get_options[] = {
 		      .help = "In JSON: the data as a list of numbers, or base64 of its bytes."},
 	{.name = NULL},
 };
-
-/* One request about a tensor. Its head's fields are copied: the connection may be gone while a helper works. */
-struct tensor_request {
-	struct kept *kept;
-	char *if_match, *if_none_match; /* NULL: not there */
-	uint64_t ttl_ns;
-	enum store_verdict verdict;
-	char etag[TENSOR_ID_SIZE + 2], location[sizeof("/v1/tensors/") + STORE_NAME_MAX];
-	struct text about; /* JSON, for the field Aiterd-Tensor */
-};
-
-static struct store *
-store_of(const struct request *req)
-{
-	return req->loop->svc->store;
-}
 
 void
 tensors_request_free(struct request *req)
@@ -93,9 +60,8 @@ copy_field(struct request *req, const char *name, char **copy, struct err *e)
 	return 0;
 }
 
-/* What all of them begin with. */
-static int
-begin(struct request *req, struct err *e)
+int
+tensors_begin(struct request *req, struct err *e)
 {
 	struct tensor_request *q = calloc(1, sizeof(*q));
 
@@ -112,11 +78,11 @@ begin(struct request *req, struct err *e)
 static int
 begin_page(struct request *req, struct err *e)
 {
-	return request_prepare(req, e) == -1 ? -1 : begin(req, e);
+	return request_prepare(req, e) == -1 ? -1 : tensors_begin(req, e);
 }
 
-static int
-check_params(const struct request *req, struct err *e)
+int
+tensors_check_params(const struct request *req, struct err *e)
 {
 	const struct intake *in = &req->run->in;
 	const struct op_param *known = req->route->options;
@@ -131,8 +97,8 @@ check_params(const struct request *req, struct err *e)
 	return 0;
 }
 
-static int
-not_kept(const struct request *req, struct err *e)
+int
+tensors_not_kept(const struct request *req, struct err *e)
 {
 	return err_set(e, ERR_NOT_FOUND, "no tensor '%.130s' is kept here (any more); GET /v1/tensors lists what is",
 		       req->op_name);
@@ -169,21 +135,20 @@ tags_have(const char *list, const char *id, bool weak)
 	return false;
 }
 
-/* Whether the id must be known to judge the conditions. */
 static bool
 names_tags(const char *list)
 {
 	return list != NULL && strchr(list, '"') != NULL;
 }
 
-static bool
-wants_id(const struct tensor_request *q)
+bool
+tensors_want_id(const struct tensor_request *q)
 {
 	return names_tags(q->if_match) || names_tags(q->if_none_match);
 }
 
-static void
-set_etag(struct request *req, const char *id)
+void
+tensors_set_etag(struct request *req, const char *id)
 {
 	struct tensor_request *q = req->run->tensor;
 
@@ -191,15 +156,11 @@ set_etag(struct request *req, const char *id)
 	req->reply.etag = q->etag;
 }
 
-/*
- * RFC 9110, 13.2.2, for what the name means now (NULL: nothing). 0: go on; 1: not modified (for GET and HEAD); -1: it does
- * not hold.
- */
-static int
-judge(struct request *req, struct kept *now, bool reading, struct err *e)
+int
+tensors_judge(struct request *req, struct kept *now, bool reading, struct err *e)
 {
 	const struct tensor_request *q = req->run->tensor;
-	const char *id = now == NULL ? NULL : wants_id(q) ? store_id(store_of(req), now) : kept_id_known(now);
+	const char *id = now == NULL ? NULL : tensors_want_id(q) ? store_id(store_of(req), now) : kept_id_known(now);
 	const char *field = NULL;
 
 	if (q->if_match != NULL && (now == NULL || !tags_have(q->if_match, id != NULL ? id : "", false)))
@@ -209,7 +170,7 @@ judge(struct request *req, struct kept *now, bool reading, struct err *e)
 	if (field == NULL)
 		return 0;
 	if (id != NULL)
-		set_etag(req, id);
+		tensors_set_etag(req, id);
 	if (reading && field[3] == 'N')
 		return 1;
 	return err_param(e, ERR_PRECONDITION_FAILED, field,
@@ -260,9 +221,8 @@ add_entry(struct text *t, const struct store_entry *entry)
 	text_addf(t, ",\"in_use\":%s}", entry->in_use ? "true" : "false");
 }
 
-/* The request's own use does not count. False: it has no name any more. */
-static bool
-tell(struct request *req, struct text *t)
+bool
+tensors_tell(struct request *req, struct text *t)
 {
 	struct tensor_request *q = req->run->tensor;
 	char room[STORE_NAME_MAX + 1];
@@ -272,152 +232,6 @@ tell(struct request *req, struct text *t)
 		return false;
 	add_entry(t, &entry);
 	return !t->failed;
-}
-
-/* ---------------------------------------------------------------- PUT */
-
-struct decoder *
-tensors_put_open(struct request *req, const char *type, struct err *e)
-{
-	const struct http_head *h = &req->conn->head;
-	struct tensor_request *q;
-	enum tensor_form form = TENSOR_ANY;
-	struct store_stats st;
-	struct kept *now;
-	size_t n = type != NULL ? request_media_type(type) : 0;
-	int rc = 0;
-
-	if (store_name_check(req->op_name, strlen(req->op_name), e) == -1 || begin(req, e) == -1)
-		return NULL;
-	if (n > 0 && (request_media_is(type, n, "application/x-npy") || request_media_is(type, n, "application/npy"))) {
-		form = TENSOR_NPY;
-	} else if (n > 0 && (request_media_is(type, n, "application/x-safetensors") ||
-			     request_media_is(type, n, "application/vnd.safetensors"))) {
-		form = TENSOR_SAFETENSORS;
-	} else if (n > 0 && request_media_is(type, n, "application/json")) {
-		form = TENSOR_JSON;
-	} else if (n > 0 && !request_media_is(type, n, "application/octet-stream") &&
-		   !request_media_is(type, n, "application/x-www-form-urlencoded")) { /* what curl --data-binary says */
-		err_param(e, ERR_UNSUPPORTED_MEDIA_TYPE, "Content-Type", type,
-			  "application/x-npy, application/x-safetensors or application/json",
-			  "Content-Type: %.80s is not understood; send the tensor as application/x-npy, "
-			  "application/x-safetensors or application/json, or without saying (curl -T w.npy)",
-			  type);
-		return NULL;
-	}
-	/* What is certain already, before the body is sent. */
-	q = req->run->tensor;
-	if (q->if_match != NULL || q->if_none_match != NULL) {
-		now = store_find(store_of(req), request_owner(req), req->op_name, strlen(req->op_name));
-		if (now == NULL || kept_id_known(now) != NULL || !wants_id(q))
-			rc = judge(req, now, false, e);
-		store_unref(store_of(req), &now);
-	}
-	store_stats(store_of(req), &st);
-	if (rc == 0 && form != TENSOR_JSON && h->has_length && req->run->coding == CODING_IDENTITY &&
-	    h->content_length > st.quota && h->content_length - st.quota > 65536) {
-		err_set(e, ERR_OVER_QUOTA,
-			"%llu bytes needed to keep the tensor; %llu are all that there is for kept tensors",
-			(unsigned long long)h->content_length, (unsigned long long)st.quota);
-		rc = -1;
-	}
-	return rc == 0 ? decoder_tensor_new(&req->run->in, form) : NULL;
-}
-
-static void
-put_work(struct helper_task *task)
-{
-	struct request *req = request_of_task(task);
-	struct tensor_request *q = req->run->tensor;
-	const struct intake_tensor *it = &req->run->in.tensors[0];
-	bool conditional = q->if_match != NULL || q->if_none_match != NULL;
-	size_t len = strlen(req->op_name);
-	struct err *e = &req->err;
-
-	q->kept = store_take(store_of(req), request_owner(req), &req->run->mem, &it->t, e);
-	if (q->kept == NULL)
-		return;
-	store_id(store_of(req), q->kept);
-	do {
-		struct store_expect expect = {NULL};
-		struct kept *now = NULL;
-		int rc = 0;
-
-		if (conditional) {
-			expect.current = now = store_find(store_of(req), request_owner(req), req->op_name, len);
-			rc = judge(req, now, false, e);
-		}
-		if (rc == 0)
-			q->verdict = store_name(store_of(req), &q->kept, req->op_name, len, q->ttl_ns,
-						conditional ? &expect : NULL);
-		store_unref(store_of(req), &now);
-		if (rc == -1)
-			return;
-	} while (q->verdict == STORE_CHANGED);
-	if (q->verdict == STORE_NO_MEMORY)
-		err_set(e, ERR_OUT_OF_MEMORY, "no memory for the tensor's name");
-}
-
-static void
-put_done(struct request *req)
-{
-	struct tensor_request *q = req->run->tensor;
-	bool created = q->verdict == STORE_CREATED;
-	struct text t;
-
-	if (req->err.code != ERR_NONE) {
-		request_reply_error(req);
-		return;
-	}
-	text_init(&t, 4096);
-	if (!tell(req, &t)) { /* forgotten, or pushed out, by somebody else within this moment */
-		text_fini(&t);
-		not_kept(req, &req->err);
-		request_reply_error(req);
-		return;
-	}
-	set_etag(req, store_id(store_of(req), q->kept));
-	snprintf(q->location, sizeof(q->location), "/v1/tensors/%.*s", STORE_NAME_MAX, req->op_name);
-	req->reply.location = created ? q->location : NULL;
-	request_reply_text(req, created ? 201 : 200, "application/json", &t);
-}
-
-static int
-one_tensor(const struct request *req, struct err *e)
-{
-	const struct intake *in = &req->run->in;
-	char found[160] = "none";
-	size_t used = 0;
-
-	if (in->n_tensors == 1)
-		return 0;
-	for (int i = 0; i < in->n_tensors && used < sizeof(found) - 60; i++)
-		used += (size_t)snprintf(found + used, sizeof(found) - used, "%s%.47s", i > 0 ? ", " : "",
-					 in->tensors[i].name);
-	return err_param(e, ERR_MALFORMED_BODY, "body", found, "one tensor",
-			 "the body holds %d tensors (%s); one is wanted, to be kept as '%.130s'", in->n_tensors, found,
-			 req->op_name);
-}
-
-void
-tensors_put_start(struct request *req)
-{
-	struct op_value v[sizeof(tensors_put_options) / sizeof(tensors_put_options[0])];
-	const struct intake *in = &req->run->in;
-
-	if (check_params(req, &req->err) == -1 || option_values(tensors_put_options, v, in, &req->err) == -1 ||
-	    one_tensor(req, &req->err) == -1) {
-		request_reply_error(req);
-		return;
-	}
-	if (v[PUT_TTL].given)
-		req->run->tensor->ttl_ns = (uint64_t)(v[PUT_TTL].f * 1e9);
-	if (in->tensors[0].t.bytes > INLINE_MAX || wants_id(req->run->tensor)) {
-		request_help(req, put_work, put_done);
-		return;
-	}
-	put_work(&req->task);
-	put_done(req);
 }
 
 /* ---------------------------------------------------------------- GET, HEAD */
@@ -431,16 +245,16 @@ get_work(struct helper_task *task)
 	struct body *b = &req->reply.body;
 	struct err *e = &req->err;
 
-	set_etag(req, store_id(store_of(req), q->kept));
+	tensors_set_etag(req, store_id(store_of(req), q->kept));
 	req->reply.status = 200;
-	switch (judge(req, q->kept, true, e)) {
+	switch (tensors_judge(req, q->kept, true, e)) {
 	case -1:
 		return;
 	case 1: /* the body is not sent, but its length is told */
 		req->reply.status = 304;
 		break;
 	}
-	if (tell(req, &q->about))
+	if (tensors_tell(req, &q->about))
 		req->reply.tensor = q->about.p;
 	if (encode_body(job, &req->run->mem, b, e) == 0 && req->reply_coding != CODING_IDENTITY &&
 	    b->bytes >= COMPRESS_MIN && body_compress(b, req->reply_coding, &req->run->mem, e) == 0)
@@ -464,7 +278,7 @@ describe(struct request *req, struct err *e)
 	struct compute_request *run = req->run;
 	struct op_value v[GET_OPTIONS + 1];
 
-	if (check_params(req, e) == -1 || option_values(tensors_get_options, v, &run->in, e) == -1)
+	if (tensors_check_params(req, e) == -1 || option_values(tensors_get_options, v, &run->in, e) == -1)
 		return -1;
 	req->form = FORM_NPY;
 	if (request_choose_reply(req, e) == -1)
@@ -496,13 +310,13 @@ tensors_get(struct request *req)
 	run = req->run;
 	q = run->tensor;
 	q->kept = store_find(store_of(req), request_owner(req), req->op_name, strlen(req->op_name));
-	if ((q->kept == NULL ? not_kept(req, &req->err) : describe(req, &req->err)) == -1) {
+	if ((q->kept == NULL ? tensors_not_kept(req, &req->err) : describe(req, &req->err)) == -1) {
 		request_reply_error(req);
 		return;
 	}
 	cost = encode_cost(&run->encode) + (kept_id_known(q->kept) == NULL ? kept_tensor(q->kept)->bytes : 0) +
 	       (req->reply_coding != CODING_IDENTITY ? kept_tensor(q->kept)->bytes : 0);
-	if (cost > INLINE_MAX) {
+	if (cost > TENSORS_INLINE_MAX) {
 		request_help(req, get_work, get_done);
 		return;
 	}
@@ -526,7 +340,7 @@ delete_work(struct helper_task *task)
 		struct store_expect expect;
 		struct kept *now = store_find(s, request_owner(req), req->op_name, len);
 		bool conditional = q->if_match != NULL || q->if_none_match != NULL;
-		int rc = now == NULL ? not_kept(req, e) : judge(req, now, false, e);
+		int rc = now == NULL ? tensors_not_kept(req, e) : tensors_judge(req, now, false, e);
 
 		expect.current = now;
 		if (rc == 0)
@@ -553,9 +367,9 @@ delete_done(struct request *req)
 void
 tensors_delete(struct request *req)
 {
-	if (begin_page(req, &req->err) == -1 || check_params(req, &req->err) == -1)
+	if (begin_page(req, &req->err) == -1 || tensors_check_params(req, &req->err) == -1)
 		request_reply_error(req);
-	else if (wants_id(req->run->tensor))
+	else if (tensors_want_id(req->run->tensor))
 		request_help(req, delete_work, delete_done);
 	else {
 		delete_work(&req->task);
@@ -603,7 +417,7 @@ tensors_list(struct request *req)
 {
 	struct store_stats st;
 
-	if (begin_page(req, &req->err) == -1 || check_params(req, &req->err) == -1) {
+	if (begin_page(req, &req->err) == -1 || tensors_check_params(req, &req->err) == -1) {
 		request_reply_error(req);
 		return;
 	}
