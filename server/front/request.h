@@ -211,12 +211,16 @@ void request_server_timing(struct request *req);
 int request_kept_find(void *cls, const char *input, const char *name, struct tensor *t, struct err *e);
 /* the one whose bytes t points to; NULL: it is none of them. */
 struct kept *request_kept_of(const struct compute_request *run, const struct tensor *t);
+/* They are not needed any more. */
+void request_kept_drop(struct compute_request *run);
 
 /* Outputs that stay with the server: the run option keep.<output>=NAME. 1: `name` is such a parameter
  * (and noted), 0: it is none, -1: refused. */
 int request_keep_param(struct request *req, const char *name, const char *value, struct err *e);
 /* An optional output that is to be kept is asked for; after all parameters are read. */
 int request_keep_ask(struct request *req, struct err *e);
+/* Would making those that are to be kept mean making a new slab? */
+bool request_keep_would_grow(const struct request *req);
 /* Where output i is made: as what will be kept, if it is to be. */
 int request_keep_reserve(struct request *req, int i, struct err *e);
 /* The outputs are there: they get their names, and run->kept tells of them. */

@@ -50,6 +50,13 @@ request_kept_of(const struct compute_request *run, const struct tensor *t)
 	return NULL;
 }
 
+void
+request_kept_drop(struct compute_request *run)
+{
+	while (run->n_kept > 0)
+		store_unref(run->store, &run->inputs[--run->n_kept]);
+}
+
 static int
 no_such_output(const struct op *op, const char *name, const char *output, struct err *e)
 {
@@ -111,6 +118,18 @@ request_keep_ask(struct request *req, struct err *e)
 	return 0;
 }
 
+bool
+request_keep_would_grow(const struct request *req)
+{
+	const struct compute_request *run = req->run;
+
+	for (int i = 0; run->keep != NULL && i < OP_TENSORS_MAX; i++)
+		if (run->keep->names[i] != NULL &&
+		    arena_would_grow(req->loop->svc->pool, run->job.msg.call.tensors[i].bytes))
+			return true;
+	return false;
+}
+
 int
 request_keep_reserve(struct request *req, int i, struct err *e)
 {
@@ -153,8 +172,7 @@ request_keep_free(struct request *req)
 	struct compute_request *run = req->run;
 	struct keeping *keep = run->keep;
 
-	while (run->n_kept > 0)
-		store_unref(run->store, &run->inputs[--run->n_kept]);
+	request_kept_drop(run);
 	if (keep == NULL)
 		return;
 	for (int i = 0; i < OP_TENSORS_MAX; i++)

@@ -269,7 +269,7 @@ request_reserve(struct request *req, request_done_f after)
 	for (i = 0; i < op_tensor_count(req->op); i++)
 		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE)
 			bytes = c->tensors[i].bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + c->tensors[i].bytes;
-	if (req->run->keep != NULL || mem_would_grow(&req->run->mem, bytes)) {
+	if (mem_would_grow(&req->run->mem, bytes) || request_keep_would_grow(req)) {
 		request_help(req, reserve_work, reserve_done);
 		return;
 	}

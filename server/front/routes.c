@@ -28,7 +28,7 @@ const struct route routes[] = {
 	 .summary = "A kept tensor, by name or id"},
 	{PUT, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .open = tensors_put_open, .fills = true,
 	 .start = tensors_put_start, .options = tensors_put_options,
-	 .summary = "Keep a tensor: inputs can then be {\"tensor\": name}"},
+	 .summary = "Keep a tensor, to be inputs of many requests"},
 	{DELETE, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .answer = tensors_delete, .summary = "Forget it"},
 	{GET, "/problems/{slug}", .answer = v1_problem, .summary = "What a problem type means"},
 	{GET, "/v2", .oip = true, .answer = v2_server, .summary = "Open Inference Protocol: server metadata"},

@@ -98,6 +98,7 @@ put_work(struct helper_task *task)
 		store_ref(store_of(req), q->kept);
 	else
 		q->kept = store_take(store_of(req), request_owner(req), &req->run->mem, &it->t, e);
+	request_kept_drop(req->run);
 	if (q->kept == NULL)
 		return;
 	store_id(store_of(req), q->kept);
