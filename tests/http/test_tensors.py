@@ -363,7 +363,7 @@ class Runs(Test):
         got, query = [], long_run(server, call)
         worker = threading.Thread(target=lambda: got.append(run(server, call.op, kept, query)))
         worker.start()
-        until(lambda: listed(server)["in_use_bytes"] > 0, "the run has them in hand")
+        until(lambda: listed(server)["in_use_bytes"] > 0, "the run has them in hand", 60)
         for n, a in call.tensors.items():
             put(server, kept[n], np.zeros_like(a), 200)
         clean(server)
@@ -489,7 +489,7 @@ class Limits(unittest.TestCase):
             got, query = [], long_run(s, call) + "&keep.out=o"
             worker = threading.Thread(target=lambda: got.append(run(s, call.op, {n: n for n in "qkv"}, query)))
             worker.start()
-            until(lambda: listed(s)["in_use_bytes"] == 4 * call.tensors["q"].nbytes, "it runs")
+            until(lambda: listed(s)["in_use_bytes"] == 4 * call.tensors["q"].nbytes, "it runs", 60)
             self.assertEqual(names(s), ["k", "q", "v", "w2", "w5", "x"], "room was made for the output")
             large = t.npy(np.zeros(3 * mib + 5000, np.uint8))  # of which there are pieces of 4 MiB
             p = problem(s.request("PUT", "/v1/tensors/large", large), 507, "tensors-quota")
