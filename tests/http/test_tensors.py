@@ -83,6 +83,12 @@ def long_run(s, call):
     return "format=safetensors&iters=%d" % min(10000, max(10, 1500 / max(one, 0.001)))
 
 
+def ticks(pid):
+    """Processor time of a process so far."""
+    with open("/proc/%d/stat" % pid) as f:
+        return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+
+
 def outputs(r):
     return t.safetensors_parse(r.body)[0]
 
@@ -238,11 +244,11 @@ class Pages(Test):
         for target, fields, status in (("/v1/tensors/w", [("If-None-Match", "*")], 412), ("/v1/tensors/a+b", [], 422),
                                        ("/v1/tensors/none", [("If-Match", "*")], 412),
                                        ("/v1/tensors/w", [("Content-Type", "text/html")], 415)):
-            with server.client() as c:
+            with server.client(60) as c:
                 c.send(c.head("PUT", target, fields + [("Expect", "100-continue")], len(a)))
                 r = c.response("PUT")
                 self.assertEqual((r.status, r.interim), (status, []))
-        with server.client() as c:
+        with server.client(60) as c:
             c.send(c.head("PUT", "/v1/tensors/w", [("Expect", "100-continue")], len(a)))
             self.assertEqual(c.interim().status, 100)
             c.send(a)
@@ -471,7 +477,7 @@ class Limits(unittest.TestCase):
             self.assertEqual(names(s), ["w0", "w2", "w4", "w5"])
             p = problem(s.request("PUT", "/v1/tensors/big", t.npy(np.zeros(5 * mib, np.uint8))), 507, "tensors-quota")
             self.assertIn("%d" % (4 * mib), p["detail"])
-            with s.client() as c:  # and without being sent
+            with s.client(60) as c:  # and without being sent
                 c.send(c.head("PUT", "/v1/tensors/big", [("Expect", "100-continue")], 40 * mib))
                 r = c.response("PUT")
                 self.assertEqual((r.status, r.interim), (507, []))
@@ -551,10 +557,11 @@ class Limits(unittest.TestCase):
                 put(s, n, a)
             names_of = {n: n for n in call.tensors}
             got = []
+            (pid,) = s.workers()
+            before = ticks(pid)
             worker = threading.Thread(target=lambda: got.append(run(s, call.op, names_of, "iters=10000&keep.out=o", 500)))
             worker.start()
-            until(lambda: listed(s)["in_use_bytes"] > 0, "it runs")
-            (pid,) = s.workers()
+            until(lambda: ticks(pid) > before + 20, "the worker has it in hand", 60)
             kill(pid, signal.SIGKILL)
             worker.join(60)
             problem(got[0], 500, "worker-crashed")
