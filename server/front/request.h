@@ -211,6 +211,8 @@ void request_server_timing(struct request *req);
 int request_kept_find(void *cls, const char *input, const char *name, struct tensor *t, struct err *e);
 /* the one whose bytes t points to; NULL: it is none of them. */
 struct kept *request_kept_of(const struct compute_request *run, const struct tensor *t);
+/* Tells the device which tensors of the job's call are kept ones; request_submit does it. */
+void request_kept_mark(struct request *req);
 /* They are not needed any more. */
 void request_kept_drop(struct compute_request *run);
 

@@ -141,8 +141,28 @@ request_keep_reserve(struct request *req, int i, struct err *e)
 	run->keep->kept[i] = store_make(run->store, run->owner, t, e);
 	if (run->keep->kept[i] == NULL)
 		return -1;
-	run->job.msg.kept[i] = kept_uid(run->keep->kept[i]);
 	return 0;
+}
+
+void
+request_kept_mark(struct request *req)
+{
+	struct compute_request *run = req->run;
+	struct msg_job *m = &run->job.msg;
+
+	memset(m->kept, 0, sizeof(m->kept));
+	for (int i = 0; (run->n_kept > 0 || run->keep != NULL) && i < op_tensor_count(req->op); i++) {
+		const struct tensor *t = &m->call.tensors[i];
+		const struct kept *k = NULL;
+
+		if (t->dtype != DT_NONE && req->op->tensors[i].role == OP_IN)
+			k = request_kept_of(run, t);
+		else if (t->dtype != DT_NONE && run->keep != NULL)
+			k = run->keep->kept[i];
+		/* A dry run's outputs lie nowhere; an action's own outputs are not those that are kept. */
+		if (k != NULL && kept_tensor(k)->data == t->data)
+			m->kept[i] = kept_uid(k);
+	}
 }
 
 int

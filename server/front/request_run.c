@@ -100,7 +100,6 @@ request_bind(struct request *req, struct err *e)
 	struct compute_request *run = req->run;
 	struct op_call *c = &run->job.msg.call;
 	struct intake *in = &run->in;
-	const struct kept *kept;
 	int i, k;
 
 	if (in->op_named[0] != '\0' && strcmp(in->op_named, req->op->name) != 0)
@@ -119,8 +118,6 @@ request_bind(struct request *req, struct err *e)
 			return err_input(e, ERR_MALFORMED_BODY, in->tensors[i].name, "twice", "once",
 					 "input %s was sent twice", in->tensors[i].name);
 		c->tensors[k] = in->tensors[i].t;
-		kept = request_kept_of(run, &c->tensors[k]);
-		run->job.msg.kept[k] = kept != NULL ? kept_uid(kept) : 0;
 	}
 	return op_params_finish(req->op, c, e) == -1 ? -1 : op_bind(req->op, c, e);
 }
@@ -219,6 +216,7 @@ request_submit(struct request *req, request_done_f after)
 
 	m->m.type = MSG_JOB;
 	m->m.length = sizeof(*m);
+	request_kept_mark(req);
 	req->t[T_SUBMITTED] = clock_ns();
 	m->deadline_ns = req->t[T_RECEIVED] + (uint64_t)(run->run.timeout_s * 1e9);
 	run->after = after;
