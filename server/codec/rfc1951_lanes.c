@@ -12,7 +12,6 @@
  * Where the output of a lane belongs is not known before that, so it keeps its literals one after the other, and a list
  * of its matches with the number of literals before each; write_out() puts them together.
  */
-#include <endian.h>
 #include <stdlib.h>
 
 #include "codec/rfc1951_internal.h"
