@@ -6,13 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-/* A variant for newer processors, chosen when the program is loaded; sanitizers start too late for that. Without fused
- * multiply-adds, so that a verdict does not depend on the processor. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define CLONES __attribute__((target_clones("avx2", "default")))
-#else
-#define CLONES
-#endif
+#include "clones.h"
 
 static inline uint64_t
 bits_of(double v)
@@ -23,72 +17,7 @@ bits_of(double v)
 	return u;
 }
 
-static inline float
-float_of(uint32_t u)
-{
-	float f;
-
-	memcpy(&f, &u, sizeof(f));
-	return f;
-}
-
-/* As fp16_to_float() has it, without a branch. */
-static inline float
-float_of_half(uint32_t h)
-{
-	uint32_t sign = (h & 0x8000) << 16, exp = h & 0x7c00, man = h & 0x3ff;
-	float small = (float)(int32_t)man * 0x1p-24f;
-	uint32_t u, normal = (h & 0x7fff) << 13;
-
-	memcpy(&u, &small, sizeof(u));
-	normal = exp == 0x7c00 ? normal | 0x7f800000u : normal + (112u << 23);
-	return float_of(sign | (exp == 0 ? u : normal));
-}
-
-CLONES static void
-load_half(double *restrict out, const uint16_t *restrict p, int n)
-{
-	for (int i = 0; i < n; i++)
-		out[i] = (double)float_of_half(p[i]);
-}
-
-CLONES static void
-load_bfloat(double *restrict out, const uint16_t *restrict p, int n)
-{
-	for (int i = 0; i < n; i++)
-		out[i] = (double)float_of((uint32_t)p[i] << 16);
-}
-
-CLONES static void
-load_float(double *restrict out, const float *restrict p, int n)
-{
-	for (int i = 0; i < n; i++)
-		out[i] = (double)p[i];
-}
-
-static void
-load(double *out, const struct tensor *t, int64_t from, int n)
-{
-	switch ((enum dtype)t->dtype) {
-	case DT_FP16:
-		load_half(out, (const uint16_t *)t->data + from, n);
-		break;
-	case DT_BF16:
-		load_bfloat(out, (const uint16_t *)t->data + from, n);
-		break;
-	case DT_FP32:
-		load_float(out, (const float *)t->data + from, n);
-		break;
-	case DT_FP64:
-		memcpy(out, (const double *)t->data + from, (size_t)n * sizeof(*out));
-		break;
-	default:
-		for (int i = 0; i < n; i++)
-			out[i] = tensor_get(t, from + i);
-	}
-}
-
-CLONES static void
+CLONES_SAME static void
 ordinals_float(int32_t *restrict out, const double *restrict v)
 {
 	for (int i = 0; i < BLOCK; i++) {
@@ -104,7 +33,7 @@ ordinals_float(int32_t *restrict out, const double *restrict v)
  * Of the 16-bit formats. Adding 2^52 times the place's worth rounds to it, to nearest even, and leaves the count of places in
  * the sum's lower bits.
  */
-CLONES static void
+CLONES_SAME static void
 ordinals_half(int32_t *restrict out, const double *restrict v, double least, unsigned bits, int32_t infinity)
 {
 	double shift = (double)(UINT64_C(1) << (52 - bits));
@@ -125,7 +54,7 @@ ordinals_half(int32_t *restrict out, const double *restrict v, double least, uns
 	}
 }
 
-CLONES static bool
+CLONES_SAME static bool
 is_finite(const double *v)
 {
 	double nothing[LANES] = {0};
@@ -148,7 +77,7 @@ ordinals(struct side *s, enum dtype dt, const struct compare_format *f)
 bool
 block_load(struct side *s, const struct tensor *t, int64_t from, int n, enum dtype dt, const struct compare_format *f)
 {
-	load(s->v, t, from, n);
+	tensor_load(s->v, t, from, n);
 	memset(s->v + n, 0, (size_t)(BLOCK - n) * sizeof(s->v[0]));
 	ordinals(s, dt, f);
 	return is_finite(s->v);
@@ -165,7 +94,7 @@ bucket(uint32_t distance)
 	return b < COMPARE_ULPS ? b : COMPARE_ULPS - 1;
 }
 
-CLONES static void
+CLONES_SAME static void
 distances(uint32_t *restrict out, const int32_t *restrict a, const int32_t *restrict b)
 {
 	for (int i = 0; i < BLOCK; i++) {
@@ -175,7 +104,7 @@ distances(uint32_t *restrict out, const int32_t *restrict a, const int32_t *rest
 	}
 }
 
-CLONES static void
+CLONES_SAME static void
 count_near(const uint32_t *d, uint32_t *zero, uint32_t *one)
 {
 	uint32_t z = 0, o = 0;
@@ -209,27 +138,52 @@ part_ulps(struct part *p, const struct side *a, const struct side *b)
 		p->ulp[i] = (int64_t)two[0][i] + two[1][i];
 }
 
-CLONES static void
+typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
+typedef int64_t masks __attribute__((vector_size(LANES * sizeof(int64_t))));
+
+/* Macros: such vectors cannot be arguments without changing the calling convention. */
+#define CHOOSE(which, a, b) ((lanes)(((which) & (masks)(a)) | (~(which) & (masks)(b))))
+#define LARGER(a, b) CHOOSE((a) > (b), a, b)
+
+CLONES_SAME static void
 part_sums(struct part *p, const double *restrict a, const double *restrict b, double atol, double rtol)
 {
-	double unit = atol > 0 || rtol > 0 ? 0 : 1; /* without a tolerance, worse is what is further off */
+	/* Without a tolerance, worse is what is further off. */
+	double unit = atol > 0 || rtol > 0 ? 0 : 1;
+	masks size_bits = (masks){0} + INT64_MAX, bad = {0};
+	lanes zero = {0}, max_abs = {0}, max_rel = {0}, ratio = {0}, abs = {0}, square = {0}, ab = {0}, aa = {0},
+	      bb = {0};
 
-	for (int i = 0; i < BLOCK; i += LANES)
-		for (int k = 0; k < LANES; k++) {
-			double x = a[i + k], y = b[i + k], d = fabs(x - y), size = fabs(y), limit = atol + rtol * size;
-			double rel = d / size, ratio = d / (limit + unit);
+	for (int i = 0; i < BLOCK; i += LANES) {
+		lanes x, y, d, size, limit, worse, rel;
 
-			p->bad[k] += !(d <= limit);
-			p->max_abs[k] = d > p->max_abs[k] ? d : p->max_abs[k];
-			p->ratio[k] = ratio > p->ratio[k] ? ratio : p->ratio[k];
-			rel = size > 0 ? rel : 0;
-			p->max_rel[k] = rel > p->max_rel[k] ? rel : p->max_rel[k];
-			p->abs[k] += d;
-			p->square[k] += d * d;
-			p->ab[k] += x * y;
-			p->aa[k] += x * x;
-			p->bb[k] += y * y;
-		}
+		memcpy(&x, a + i, sizeof(x));
+		memcpy(&y, b + i, sizeof(y));
+		d = (lanes)((masks)(x - y) & size_bits);
+		size = (lanes)((masks)y & size_bits);
+		limit = atol + rtol * size;
+		bad -= ~(d <= limit);
+		max_abs = LARGER(d, max_abs);
+		worse = d / (limit + unit);
+		ratio = LARGER(worse, ratio);
+		rel = d / size;
+		rel = CHOOSE(size > zero, rel, zero);
+		max_rel = LARGER(rel, max_rel);
+		abs += d;
+		square += d * d;
+		ab += x * y;
+		aa += x * x;
+		bb += y * y;
+	}
+	memcpy(p->max_abs, &max_abs, sizeof(max_abs));
+	memcpy(p->max_rel, &max_rel, sizeof(max_rel));
+	memcpy(p->ratio, &ratio, sizeof(ratio));
+	memcpy(p->abs, &abs, sizeof(abs));
+	memcpy(p->square, &square, sizeof(square));
+	memcpy(p->ab, &ab, sizeof(ab));
+	memcpy(p->aa, &aa, sizeof(aa));
+	memcpy(p->bb, &bb, sizeof(bb));
+	memcpy(p->bad, &bad, sizeof(bad));
 }
 
 int
