@@ -85,6 +85,7 @@ compute_free(struct request *req)
 	inflater_free(&run->inflater);
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
+	request_check_free(&run->check);
 	mem_fini(&run->mem);
 	text_fini(&run->hints);
 	text_fini(&run->stats);

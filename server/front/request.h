@@ -22,6 +22,7 @@
 #include "front/loop.h"
 #include "ops/op.h"
 
+struct check;
 struct request;
 struct route;
 
@@ -60,6 +61,7 @@ struct compute_request {
 	unsigned device;
 	struct link_job job;
 	request_done_f after; /* what follows the reserving, then the job */
+	struct check *check;  /* request_check.c; NULL: another route's */
 	bool submitted, counted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
 	struct text hints;		 /* a JSON list */
@@ -174,6 +176,11 @@ void request_submit(struct request *req, request_done_f after);
 
 /* request_dry.c: the device has said what it would run -> reply. */
 void request_dry_answer(struct request *req);
+
+/* request_check.c: route's start, to judge a candidate's outputs; the options that only it has; run->check's end. */
+void request_check_start(struct request *req);
+extern const struct op_param request_check_options[];
+void request_check_free(struct check **k);
 
 /* request_stats.c: run->stats and run->stats_quoted, before the reply is encoded; */
 int request_stats(struct request *req, struct err *e);

@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "front/http.h"
 #include "front/request.h"
+#include "front/routes.h"
 #include "text.h"
 
 /* One element of a comma-separated header: [*p, end), trimmed; moves *p on. False at the end. */
@@ -313,8 +314,16 @@ choose_reply(struct request *req, struct err *e)
 				  "application/json and, for exactly one output, application/x-npy");
 			goto out;
 		}
+		if (form == FORM_NPY && req->route->judges && intake_param_find(&req->run->in, "format") == NULL) {
+			err_param(e, ERR_NOT_ACCEPTABLE, "Accept", h, "application/json or application/x-safetensors",
+				  "a verdict is no array: there are application/json and, as a case file, "
+				  "application/x-safetensors");
+			goto out;
+		}
 		if (form >= 0)
 			req->form = (enum form)form;
+		else if (req->route->judges)
+			req->form = FORM_JSON;
 		req->npy_asked = form == FORM_NPY;
 	}
 	req->reply_coding = accept_coding(list_of(req, "Accept-Encoding", &encoding));
@@ -347,6 +356,7 @@ request_open(struct request *req, struct err *e)
 	text_init(&run->hints, 16 * 1024);
 	mem_init(&run->mem, svc->pool, 0);
 	intake_init(&run->in, req->op, &run->mem, &limits);
+	run->in.takes_expected = req->route->judges;
 	if (choose_coding(fields.encoding, &run->coding, e) == -1)
 		return -1;
 	/* The Open Inference Protocol's clients may put anything into a query string: it means nothing there. */

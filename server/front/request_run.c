@@ -106,6 +106,8 @@ request_gather(struct request *req, struct err *e)
 	if (gather_params(req, c, e) == -1 || ask_outputs(req, c, e) == -1)
 		return -1;
 	for (i = 0; i < in->n_tensors; i++) {
+		if (intake_expected(in, in->tensors[i].name, in->tensors[i].name_len) >= 0)
+			continue;
 		k = op_tensor_find(req->op, in->tensors[i].name, strlen(in->tensors[i].name));
 		if (k == -1 || req->op->tensors[k].role != OP_IN)
 			return op_input_unknown(req->op, in->tensors[i].name, strlen(in->tensors[i].name), e);

@@ -19,6 +19,8 @@ const struct route routes[] = {
 	{GET, "/v1/ops/{op}", .answer = v1_op,
 	 .summary = "One operator: inputs, outputs, parameters, tolerances, an example"},
 	{POST, "/v1/ops/{op}", .start = request_run_start, .summary = "Run it"},
+	{POST, "/v1/ops/{op}/check", .start = request_check_start, .judges = true, .options = request_check_options,
+	 .summary = "Judge your result (expected.out) against the kernel and a float64 reference"},
 	{GET, "/problems/{slug}", .answer = v1_problem, .summary = "What a problem type means"},
 	{GET, "/v2", .oip = true, .answer = v2_server, .summary = "Open Inference Protocol: server metadata"},
 	{GET, "/v2/health/live", .oip = true, .answer = v2_live,
