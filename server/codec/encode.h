@@ -39,8 +39,8 @@ struct encode_job {
 	int n;
 	struct encode_tensor tensors[OP_TENSORS_MAX];
 	const char *op;
-	const char *stats_json;	  /* the stats object as JSON text, one line, or NULL */
-	const char *stats_quoted; /* the same as it stands between the quotes of a JSON string, or NULL */
+	const char *stats_json;		/* the stats object as JSON text, one line, or NULL */
+	const char *stats_quoted;	/* the same as it stands between the quotes of a JSON string, or NULL */
 	const struct encode_meta *meta; /* safetensors: further strings for __metadata__ */
 	int n_meta;
 	/* OIP */

@@ -145,6 +145,15 @@ add_output(struct text *t, const struct request *req, const struct compare *c)
 
 /* ---------------------------------------------------------------- the sentence */
 
+static void
+say_number(struct text *t, double v)
+{
+	if (isnan(v))
+		text_add(t, "NaN");
+	else
+		text_addf(t, "%.6g", v);
+}
+
 /* "[1,5,2,60]: yours 0.43, float64 0.18" */
 static void
 say_worst(struct text *t, const struct compare *c)
@@ -153,7 +162,10 @@ say_worst(struct text *t, const struct compare *c)
 
 	compare_index(c->yours, at, index);
 	add_index(t, c->yours, index);
-	text_addf(t, ": yours %.6g, float64 %.6g", tensor_get(c->yours, at), tensor_get(c->reference, at));
+	text_add(t, ": yours ");
+	say_number(t, tensor_get(c->yours, at));
+	text_add(t, ", float64 ");
+	say_number(t, tensor_get(c->reference, at));
 }
 
 static void
