@@ -165,7 +165,7 @@ scaled(const struct looks *l, char *text, size_t size)
 			if (fabs(idea.scale + 1) < 0.01)
 				snprintf(text, size, "sign flipped");
 			else
-				snprintf(text, size, "scaled by %.4g", idea.scale);
+				snprintf(text, size, "scaled by %.*g", fabs(idea.scale - 1) < 0.01 ? 8 : 4, idea.scale);
 			return true;
 		}
 	}

@@ -182,12 +182,15 @@ choose_devices(struct request *req, struct err *e)
 
 /* ---------------------------------------------------------------- the end */
 
+/* The job in hand failed; `what`: which of them, for the message. */
 static void
-fail(struct request *req, const struct msg_done *done)
+fail(struct request *req, const char *what)
 {
-	req->run->done = *done;
+	const struct err *e = &req->run->done.err;
+
 	request_count(req);
-	req->err = done->err;
+	req->err = *e;
+	snprintf(req->err.msg, sizeof(req->err.msg), "%s: %.400s", what, e->msg);
 	request_reply_error(req);
 }
 
@@ -242,7 +245,7 @@ reference_done(struct request *req)
 	int64_t elements = 0;
 
 	if (run->done.err.code != ERR_NONE) {
-		fail(req, &run->done);
+		fail(req, "the float64 reference");
 		return;
 	}
 	/* From here on the request is the kernel's run again. */
@@ -358,7 +361,7 @@ static void
 again_done(struct request *req)
 {
 	if (req->run->done.err.code != ERR_NONE)
-		fail(req, &req->run->done);
+		fail(req, "the kernel, run again");
 	else
 		request_help(req, again_work, again_compared);
 }
@@ -380,7 +383,7 @@ kernel_done(struct request *req)
 	struct check *k = run->check;
 
 	if (run->done.err.code != ERR_NONE) {
-		fail(req, &run->done);
+		fail(req, "the kernel");
 		return;
 	}
 	k->call = run->job.msg.call;

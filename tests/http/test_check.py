@@ -417,6 +417,19 @@ class Faults(unittest.TestCase):
         until(lambda: info(self.server)["server"]["requests"] == 0, "the request is over", 60)
         self.goes_on()
 
+    def test_client_leaves_a_reference_of_minutes(self):
+        """A single run on the cpu ends in its middle when nobody wants it any more."""
+        q, k = t.normal((1, 16384, 32, 64), "fp16", 1), t.normal((1, 16384, 1, 64), "fp16", 2)
+        body = t.safetensors({"q": q, "k": k, "v": k}, params={"impl": "reference"})
+        with self.server.client(60) as c:
+            c.send(c.head("POST", "/v1/ops/flash_attn_func", [SAFETENSORS], len(body)), body)
+            worker = info(self.server)["devices"][0]["pid"]
+            before = cpu_ticks(worker)
+            until(lambda: cpu_ticks(worker) > before + 20, "the worker computes", 60)
+        until(lambda: info(self.server)["server"]["requests"] == 0, "the request is over", 15)
+        self.assertEqual(info(self.server)["devices"][0]["pid"], worker, "it was not killed for it")
+        self.goes_on()
+
     def test_worker_dies(self):
         with self.server.client(120) as c:
             self.begin(c)
@@ -424,7 +437,8 @@ class Faults(unittest.TestCase):
             before = cpu_ticks(worker)
             until(lambda: cpu_ticks(worker) > before + 20, "the worker computes", 60)
             kill(worker, signal.SIGKILL)
-            problem(c.response("POST"), 500, "worker-crashed")
+            p = problem(c.response("POST"), 500, "worker-crashed")
+            self.assertRegex(p["detail"], "^the (kernel|kernel, run again|float64 reference): ")
         self.goes_on()
 
     def goes_on(self):
