@@ -87,6 +87,7 @@ compute_free(struct request *req)
 	intake_fini(&run->in);
 	request_check_free(&run->check);
 	mem_fini(&run->mem);
+	free(run->fill);
 	text_fini(&run->hints);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
@@ -223,10 +224,9 @@ request_of_task(struct helper_task *t)
 	return (struct request *)((char *)t - offsetof(struct request, task));
 }
 
-static void
-helped(struct helper_task *t)
+void
+request_helped(struct request *req)
 {
-	struct request *req = request_of_task(t);
 	request_done_f done = req->helped;
 
 	req->helped = NULL;
@@ -236,6 +236,12 @@ helped(struct helper_task *t)
 		request_ready(req);
 	else
 		done(req);
+}
+
+static void
+helped(struct helper_task *t)
+{
+	request_helped(request_of_task(t));
 }
 
 void

@@ -67,6 +67,7 @@ struct compute_request {
 	struct text hints;		 /* a JSON list */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
 	size_t stats_open, stats_hints;	 /* of `stats`: where timing_ms still takes members; where the hints begin */
+	struct request_fill *fill;	 /* between its memory's making and its first task: request_fill.c */
 	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
 	/* Not cleared: each has its own beginning. */
 	struct mem mem;
@@ -153,6 +154,9 @@ void request_begin_failed(struct request *req);
 void request_help(struct request *req, void (*work)(struct helper_task *t), request_done_f done);
 struct request *request_of_task(struct helper_task *t);
 
+/* The helpers' work is done, on the loop: what request_help's `done` follows. For work of several tasks. */
+void request_helped(struct request *req);
+
 /* NULL: no memory. */
 struct compute_request *request_compute_new(struct request *req);
 
@@ -160,12 +164,18 @@ struct compute_request *request_compute_new(struct request *req);
  * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);
 
+/* request_fill.c: make the generated inputs; `then` on the loop, with req->err set if they could not be made. Done before
+ * route->start, unless the route does it itself (route->fills). */
+void request_fill(struct request *req, request_done_f then);
+
 /* request_run.c: the body is complete: what is left of its decoding, then route->start. */
 void request_decode(struct request *req);
 /* Route's start: run the operator. Other starts are made of the same steps: */
 void request_run_start(struct request *req);
-/* what the intake holds into run->job.msg.call and run->run: parameters and options, shapes bound; */
+/* what the intake holds into run->job.msg.call and run->run: parameters and options, shapes bound; all inputs have data; */
 int request_gather(struct request *req, struct err *e);
+/* the first half of it, for which generated inputs need no data yet; */
+int request_bind(struct request *req, struct err *e);
 /* request_device.c: the device for run->run's device, impl and baseline into run->device; */
 int request_device(struct request *req, struct err *e);
 /* memory for the outputs of run->job.msg.call, then `after`; */

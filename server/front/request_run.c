@@ -1,7 +1,7 @@
 /*
  * request_run.c: from a complete body to a job at a device: finish decoding, then what the route starts. For a run:
- * gather parameters, bind the call to the operator's rules, choose the device, reserve the outputs, submit. For a dry run
- * there are no outputs, and the device only tells what it would run.
+ * gather parameters, bind the call to the operator's rules, choose the device, make generated inputs, reserve the outputs,
+ * submit. For a dry run there are no outputs, and the device only tells what it would run.
  */
 #include <stdio.h>
 #include <string.h>
@@ -90,7 +90,7 @@ ask_outputs(struct request *req, struct op_call *c, struct err *e)
 }
 
 int
-request_gather(struct request *req, struct err *e)
+request_bind(struct request *req, struct err *e)
 {
 	struct compute_request *run = req->run;
 	struct op_call *c = &run->job.msg.call;
@@ -116,8 +116,21 @@ request_gather(struct request *req, struct err *e)
 					 "input %s was sent twice", in->tensors[i].name);
 		c->tensors[k] = in->tensors[i].t;
 	}
-	if (op_params_finish(req->op, c, e) == -1 || op_bind(req->op, c, e) == -1)
-		return -1;
+	return op_params_finish(req->op, c, e) == -1 ? -1 : op_bind(req->op, c, e);
+}
+
+/* What may look at the inputs' data, when all of them have any: generated ones only now. */
+static int
+gather_data(struct request *req, struct err *e)
+{
+	struct compute_request *run = req->run;
+	struct op_call *c = &run->job.msg.call;
+	const struct intake *in = &run->in;
+
+	for (int i = 0; i < in->n_tensors; i++)
+		if (in->tensors[i].generated && intake_expected(in, in->tensors[i].name, in->tensors[i].name_len) < 0)
+			c->tensors[op_tensor_find(req->op, in->tensors[i].name, in->tensors[i].name_len)] =
+				in->tensors[i].t;
 	if (req->op->check_data != NULL && req->op->check_data(c, e) == -1)
 		return -1;
 	if (req->op->hints != NULL)
@@ -125,6 +138,12 @@ request_gather(struct request *req, struct err *e)
 	if (run->hints.len > 0)
 		text_add(&run->hints, "]");
 	return 0;
+}
+
+int
+request_gather(struct request *req, struct err *e)
+{
+	return request_bind(req, e) == -1 ? -1 : gather_data(req, e);
 }
 
 /* ---------------------------------------------------------------- forms that depend on the outputs */
@@ -269,12 +288,11 @@ submit_run(struct request *req)
 	request_submit(req, run->run.dry_run ? request_dry_answer : request_answer);
 }
 
-void
-request_run_start(struct request *req)
+static void
+run_filled(struct request *req)
 {
-	struct err *e = &req->err;
-
-	if (request_gather(req, e) == -1 || request_device(req, e) == -1 || settle_form(req, e) == -1)
+	req->t[T_DECODED] = clock_ns();
+	if (req->err.code != ERR_NONE || gather_data(req, &req->err) == -1)
 		request_reply_error(req);
 	else if (req->run->run.dry_run)
 		submit_run(req);
@@ -282,16 +300,41 @@ request_run_start(struct request *req)
 		request_reserve(req, submit_run);
 }
 
+void
+request_run_start(struct request *req)
+{
+	struct err *e = &req->err;
+	uint64_t bytes;
+
+	if (request_bind(req, e) == -1 || request_device(req, e) == -1 || settle_form(req, e) == -1)
+		request_reply_error(req);
+	else if (intake_unmade(&req->run->in, &bytes) && (!req->run->run.dry_run || req->op->check_data != NULL))
+		request_fill(req, run_filled);
+	else
+		run_filled(req);
+}
+
 /* ---------------------------------------------------------------- the body is complete */
 
 static void
-decoded(struct request *req)
+filled(struct request *req)
 {
 	req->t[T_DECODED] = clock_ns();
 	if (req->err.code != ERR_NONE)
 		request_reply_error(req);
 	else
 		req->route->start(req);
+}
+
+static void
+decoded(struct request *req)
+{
+	uint64_t bytes;
+
+	if (req->err.code == ERR_NONE && !req->route->fills && intake_unmade(&req->run->in, &bytes))
+		request_fill(req, filled);
+	else
+		filled(req);
 }
 
 static void

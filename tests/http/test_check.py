@@ -334,6 +334,44 @@ class Cases(unittest.TestCase):
         problem(server.request("POST", "/v1/ops/rmsnorm/check", file, [SAFETENSORS]), 422, "unknown-input")
 
 
+class Sources(unittest.TestCase):
+    """Inputs and candidates that nobody sends."""
+
+    def ask(self, inputs, path="/v1/ops/rmsnorm/check", query=""):
+        body = json.dumps({"inputs": inputs}).encode()
+        return server.request("POST", path + query, body, [("Content-Type", "application/json")])
+
+    def test_generated(self):
+        made = {"x": {"generate": "normal", "dtype": "fp16", "shape": [50, 64], "seed": 3},
+                "weight": {"generate": "uniform", "dtype": "fp16", "shape": [64], "seed": 3, "low": 1, "high": 2}}
+        out = json.loads(self.ask(made, "/v1/ops/rmsnorm", "?json=base64").body.decode())["outputs"]["out"]
+        mine = {"dtype": out["dtype"], "shape": out["shape"], "base64": out["base64"]}
+        r = self.ask({**made, "expected.out": mine})
+        self.assertEqual(r.status, 200, r)
+        v = json.loads(r.body.decode())
+        self.assertTrue(v["pass"], v["summary"])
+        self.assertEqual(v["outputs"]["out"]["vs_kernel"]["ulp"]["0"], 3200)
+        for shape in ([50, 64], [5000, 64]):  # on the loop, and in pieces on helpers
+            made["x"]["shape"] = shape
+            for what, looks in (("zeros", "all zeros"), ("normal", None)):
+                r = self.ask({**made, "expected.out": {"generate": what, "dtype": "fp32", "shape": shape, "seed": 9}})
+                self.assertEqual(r.status, 200, r)
+                o = json.loads(r.body.decode())["outputs"]["out"]
+                self.assertEqual((o["pass"], o["looks_like"], o["your_dtype"]), (False, looks, "fp32"))
+                self.assertLess(abs(o["vs_reference"]["cosine"] or 0), 0.2)
+        r = self.ask({**made, "expected.out": {"generate": "ones", "dtype": "fp16", "shape": [2]}})
+        problem(r, 422, "invalid-shape", input="expected.out")
+        # the case holds the numbers themselves
+        made["x"]["shape"] = [50, 64]
+        r = self.ask({**made, "expected.out": mine}, query="?format=safetensors")
+        tensors, _ = t.safetensors_parse(r.body)
+        self.assertEqual(set(tensors), {"x", "weight", "expected.out"})
+        want = t.rmsnorm(t.to_float(tensors["x"]), t.to_float(tensors["weight"]))
+        t.assert_close(tensors["expected.out"], want, "fp16")
+        again = json.loads(server.request("POST", "/v1/ops/rmsnorm/check", r.body, [SAFETENSORS]).body.decode())
+        self.assertTrue(again["pass"])
+
+
 class Errors(unittest.TestCase):
     def refused(self, status, slug, tensors, query="", op="rmsnorm", body="safetensors", **members):
         p = problem(ask(Call(op, tensors, {}, {}, ""), body, query), status, slug, **members)
