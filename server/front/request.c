@@ -10,6 +10,7 @@
 #include "front/http.h"
 #include "front/problem.h"
 #include "front/routes.h"
+#include "front/tensors.h"
 #include "log.h"
 
 #define TEXT_MAX (256 * 1024) /* of JSON, whose memory is made ahead */
@@ -86,9 +87,12 @@ compute_free(struct request *req)
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
 	request_check_free(&run->check);
+	request_keep_free(req);
+	tensors_request_free(req);
 	mem_fini(&run->mem);
 	free(run->fill);
 	text_fini(&run->hints);
+	text_fini(&run->kept);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
 	if (run->counted)
@@ -189,7 +193,7 @@ request_begin(struct request *req)
 		return;
 	}
 	req->route->answer(req);
-	assert(req->ready);
+	assert(req->ready || req->helped != NULL);
 }
 
 enum request_turn

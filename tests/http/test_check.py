@@ -372,6 +372,34 @@ class Sources(unittest.TestCase):
         self.assertTrue(again["pass"])
 
 
+    def test_kept(self):
+        """Inputs and candidate that the server has; on a run's output that it kept, too."""
+        call = calls.rmsnorm("bf16")
+        try:
+            for name, a in (("x", call.tensors["x"]), ("w", call.tensors["weight"]),
+                            ("mine", t.cast(call.want["out"], "fp64"))):
+                r = server.request("PUT", "/v1/tensors/check." + name, t.npy(a), [("Content-Type", "application/x-npy")])
+                self.assertEqual(r.status, 201, r)
+            inputs = {"x": {"tensor": "check.x"}, "weight": {"tensor": "check.w"}}
+            self.assertEqual(self.ask(inputs, "/v1/ops/rmsnorm", "?keep.out=check.out&outputs=none").status, 200)
+            for candidate_name in ("check.mine", "check.out"):
+                r = self.ask({**inputs, "expected.out": {"tensor": candidate_name}}, query="?runs=2")
+                self.assertEqual(r.status, 200, r)
+                v = json.loads(r.body.decode())
+                self.assertTrue(v["pass"] and v["determinism"]["identical"], v["summary"])
+            r = self.ask({**inputs, "expected.out": {"tensor": "check.x"}}, query="?format=safetensors")
+            tensors, metadata = t.safetensors_parse(r.body)
+            self.assertFalse(json.loads(metadata["verdict"])["pass"])
+            self.assertEqual(tensors["expected.out"].tobytes(), call.tensors["x"].tobytes())
+            p = problem(self.ask({**inputs, "expected.out": {"tensor": "check.none"}}), 422, "unknown-tensor")
+            self.assertEqual(p["input"], "expected.out")
+            problem(self.ask({**inputs, "expected.out": {"tensor": "check.x"}}, query="?keep.out=y"), 422,
+                    "unknown-parameter", param="keep.out")
+        finally:
+            for name in ("x", "w", "mine", "out"):
+                server.request("DELETE", "/v1/tensors/check." + name)
+
+
 class Errors(unittest.TestCase):
     def refused(self, status, slug, tensors, query="", op="rmsnorm", body="safetensors", **members):
         p = problem(ask(Call(op, tensors, {}, {}, ""), body, query), status, slug, **members)
