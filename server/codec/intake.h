@@ -61,7 +61,7 @@ struct intake {
 	struct mem *mem;     /* borrowed */
 	struct intake_limits limits;
 	bool takes_expected; /* candidates' outputs are taken: "expected.out" (check). Set it after intake_init */
-	intake_kept_f kept; /* NULL, as after intake_init: no tensors are kept */
+	intake_kept_f kept;  /* NULL, as after intake_init: no tensors are kept */
 	void *kept_cls;
 
 	struct intake_tensor tensors[INTAKE_TENSORS_MAX];
