@@ -13,7 +13,7 @@
 /* What takes less time than telling of it: inputs and outputs together. */
 #define RUN_TINY_BYTES 32768
 
-/* Asked between two runs of a job, on the cpu within one, too: true ends it with ERR_CLIENT_GONE. */
+/* Asked between two runs of a job: true ends it with ERR_CLIENT_GONE. */
 struct run_watch {
 	bool (*cancelled)(void *cls);
 	void *cls;
