@@ -86,6 +86,7 @@ compute_free(struct request *req)
 	inflater_free(&run->inflater);
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
+	request_check_free(&run->check);
 	request_keep_free(req);
 	tensors_request_free(req);
 	mem_fini(&run->mem);
