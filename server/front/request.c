@@ -169,7 +169,7 @@ request_begin(struct request *req)
 		request_begin_failed(req);
 		return;
 	}
-	if (req->route->compute) {
+	if (req->route->start != NULL) {
 		switch (request_open(req, &req->err)) {
 		case -1:
 			request_begin_failed(req);
@@ -305,8 +305,8 @@ request_body_end(struct request *req)
 	req->t[T_RECEIVED] = clock_ns();
 	if (req->err.code != ERR_NONE)
 		request_reply_error(req);
-	else if (req->route->compute)
-		request_run(req);
+	else if (req->route->start != NULL)
+		request_decode(req);
 	else
 		req->route->answer(req);
 }
