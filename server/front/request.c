@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "front/http.h"
+#include "front/jobs.h"
 #include "front/problem.h"
 #include "front/routes.h"
 #include "log.h"
@@ -75,13 +76,8 @@ request_new(struct conn *c, void *mhd)
 }
 
 static void
-compute_free(struct request *req)
+compute_fini(struct compute_request *run)
 {
-	struct compute_request *run = req->run;
-	struct service *svc = req->loop->svc;
-
-	if (run == NULL)
-		return;
 	inflater_free(&run->inflater);
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
@@ -89,10 +85,6 @@ compute_free(struct request *req)
 	text_fini(&run->hints);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
-	if (run->counted)
-		atomic_fetch_sub(&svc->requests, 1);
-	spare_give(&req->loop->computes, run);
-	req->run = NULL;
 }
 
 void
@@ -101,8 +93,23 @@ request_unref(struct request *req)
 	if (--req->refs > 0)
 		return;
 	body_fini(&req->reply.body);
-	compute_free(req);
+	if (req->run != NULL) {
+		compute_fini(req->run);
+		spare_give(&req->loop->computes, req->run);
+	}
+	if (req->counted)
+		atomic_fetch_sub(&req->loop->svc->requests, 1);
+	jobs_unref(req->loop->svc->jobs, &req->asks);
 	spare_give(&req->loop->requests, req);
+}
+
+void
+request_free_work(struct request *work)
+{
+	body_fini(&work->reply.body);
+	compute_fini(work->run);
+	free(work->run);
+	free(work);
 }
 
 bool
@@ -132,6 +139,7 @@ outlive(struct request *req)
 void
 request_end(struct request *req)
 {
+	request_leave(req);
 	if (!req->ready)
 		outlive(req);
 	log_debug("%s: %s %s -> %d", req->id, req->conn->method, req->conn->target, req->reply.status);
@@ -187,7 +195,7 @@ request_begin(struct request *req)
 		return;
 	}
 	req->route->answer(req);
-	assert(req->ready);
+	assert(req->ready || req->wait_until_ns != 0);
 }
 
 enum request_turn
@@ -208,7 +216,9 @@ request_ready(struct request *req)
 	if (req->ready)
 		return;
 	req->ready = true;
-	if (req->suspended)
+	if (req->job != NULL)
+		request_settled(req);
+	else if (req->suspended)
 		http_resume(req);
 	else if (req->held)
 		req->loop->http_ready = true;
@@ -331,6 +341,7 @@ request_gone(struct request *req)
 	if (req->gone)
 		return;
 	req->gone = true;
+	request_leave(req);
 	if (req->run != NULL && req->run->submitted && !req->ready) {
 		/* The device may be writing into the request's memory: wait for its word. */
 		link_cancel(req->loop->links[req->run->device].link, &req->run->job);

@@ -22,6 +22,8 @@
 #include "front/loop.h"
 #include "ops/op.h"
 
+struct job;
+struct jobs;
 struct request;
 struct route;
 
@@ -47,8 +49,9 @@ struct reply {
 	const char *encoding; /* Content-Encoding, NULL: none */
 	uint32_t retry_after_s;
 	bool close;
-	const char *stats; /* one line of JSON, or NULL */
-	char timing[400];  /* Server-Timing, or "" */
+	const char *stats;		/* one line of JSON, or NULL */
+	const char *location, *applied; /* Location; Preference-Applied; NULL: none */
+	char timing[400];		/* Server-Timing, or "" */
 };
 
 /* The compute part; made only for requests that run an operator. All zero at first, up to `mem`. */
@@ -60,7 +63,7 @@ struct compute_request {
 	unsigned device;
 	struct link_job job;
 	request_done_f after; /* what follows the reserving, then the job */
-	bool submitted, counted;
+	bool submitted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
 	struct text hints;		 /* a JSON list */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
@@ -88,6 +91,7 @@ struct request {
 	bool oip;
 	bool head_only; /* HEAD */
 	bool begun, suspended, ready, gone;
+	bool counted;  /* in service.requests */
 	bool held;     /* waits without being suspended; see hold() in http.c */
 	uint8_t asked; /* how often it was asked for its reply while held */
 	int refs; /* libmicrohttpd's request, the response that points into our memory, a job or helper that goes on alone */
@@ -100,6 +104,12 @@ struct request {
 	struct err err;
 	struct reply reply;
 	struct compute_request *run;
+	/* Of a work, which has no connection (conn and mhd are NULL): the job it is for. */
+	struct job *job;
+	/* Of a connection's request: the job whose result it sends, or is the first to wait for; it has a reference. */
+	struct job *asks;
+	bool first;
+	uint64_t wait_until_ns; /* for a job's end, 0: not */
 };
 
 struct request *request_new(struct conn *c, void *mhd);
@@ -129,9 +139,11 @@ void request_body_error(struct request *req, const struct err *e);
 void request_body_end(struct request *req);
 /* It failed and the rest of its body is not worth reading: answer and close. */
 void request_refuse(struct request *req);
-/* The client is gone, or lingering has ended. */
+/* The client is gone, or lingering has ended; a work is not wanted any more. */
 void request_gone(struct request *req);
 
+/* Every 250 ms while a reply is awaited. */
+void request_tick(struct request *req, uint64_t now_ns);
 /* Still at the device long after its deadline, behind somebody else's job: the client gets its 504 now. */
 void request_overdue(struct request *req, uint64_t now_ns);
 
@@ -139,7 +151,7 @@ void request_overdue(struct request *req, uint64_t now_ns);
 void request_reply_text(struct request *req, int status, const char *content_type, struct text *t);
 /* The reply is req->err. */
 void request_reply_error(struct request *req);
-/* The reply is made. */
+/* The reply is made. A work must not be touched any more after that. */
 void request_ready(struct request *req);
 
 /* The head was accepted: read the body. */
@@ -174,6 +186,24 @@ void request_submit(struct request *req, request_done_f after);
 
 /* request_dry.c: the device has said what it would run -> reply. */
 void request_dry_answer(struct request *req);
+
+/* request_job.c: true: the client would rather not wait (Prefer: respond-async), and the request's work goes on as a job,
+ * beginning with route->start; the request itself has its reply, or will have. */
+bool request_defer(struct request *req);
+/* How far a work is, for those who ask; does nothing for a request whose client waits. */
+void request_progress(struct request *req, uint64_t done, uint64_t of, const char *unit);
+/* A work went to its device; has its reply. */
+void request_placed(struct request *work, uint64_t ticket);
+void request_settled(struct request *work);
+/* The reply is the job's; takes the reference. */
+void request_result(struct request *req, struct job *job);
+/* The client would wait for a job's end: request_tick() looks after it. False: it would not. */
+bool request_wait(struct request *req);
+/* The client has left, who alone knew of the job. */
+void request_leave(struct request *req);
+/* Any thread. */
+void request_free_work(struct request *work);
+struct jobs *request_jobs_new(struct service *svc, struct err *e);
 
 /* request_stats.c: run->stats and run->stats_quoted, before the reply is encoded; */
 int request_stats(struct request *req, struct err *e);

@@ -342,7 +342,7 @@ request_open(struct request *req, struct err *e)
 		return -1;
 	if ((run = req->run = request_compute_new(req)) == NULL)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for a request");
-	run->counted = true;
+	req->counted = true;
 	atomic_fetch_add(&svc->requests, 1);
 	text_init(&run->hints, 16 * 1024);
 	mem_init(&run->mem, svc->pool, 0);

@@ -173,6 +173,7 @@ job_done(struct link_job *job, const struct msg_done *done)
 	req->t[T_DONE] = clock_ns();
 	req->run->done = *done;
 	req->run->submitted = false;
+	atomic_fetch_add(&req->loop->svc->devices[req->run->device].ended, 1);
 	if (req->run->orphaned) { /* counted when it was answered */
 		request_unref(req);
 		return;
@@ -189,6 +190,7 @@ request_submit(struct request *req, request_done_f after)
 {
 	struct compute_request *run = req->run;
 	struct msg_job *m = &run->job.msg;
+	uint64_t ticket;
 
 	m->m.type = MSG_JOB;
 	m->m.length = sizeof(*m);
@@ -198,7 +200,10 @@ request_submit(struct request *req, request_done_f after)
 	run->job.done = job_done;
 	run->job.cls = req;
 	run->submitted = true;
+	ticket = atomic_fetch_add(&req->loop->svc->devices[run->device].submitted, 1);
 	loop_submit(req->loop, run->device, &run->job);
+	if (req->job != NULL)
+		request_placed(req, ticket);
 }
 
 /* Memory for the outputs. */
@@ -288,7 +293,7 @@ decoded(struct request *req)
 	req->t[T_DECODED] = clock_ns();
 	if (req->err.code != ERR_NONE)
 		request_reply_error(req);
-	else
+	else if (!request_defer(req))
 		req->route->start(req);
 }
 

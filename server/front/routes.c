@@ -10,6 +10,8 @@
 
 #define GET "GET, HEAD"
 #define POST "POST"
+#define DELETE "DELETE"
+#define JOB_METHODS "GET, HEAD, DELETE"
 
 const struct route routes[] = {
 	{GET, "/", .answer = v1_index, .summary = "This list"},
@@ -18,7 +20,12 @@ const struct route routes[] = {
 	{GET, "/v1/ops", .answer = v1_ops, .summary = "The operators"},
 	{GET, "/v1/ops/{op}", .answer = v1_op,
 	 .summary = "One operator: inputs, outputs, parameters, tolerances, an example"},
-	{POST, "/v1/ops/{op}", .start = request_run_start, .summary = "Run it"},
+	{POST, "/v1/ops/{op}", .start = request_run_start, .action = "run", .summary = "Run it"},
+	{GET, "/v1/jobs", .answer = v1_jobs, .summary = "Jobs: what was sent with Prefer: respond-async"},
+	{GET, "/v1/jobs/{id}", .allow = JOB_METHODS, .answer = v1_job, .summary = "A job's state and progress"},
+	{DELETE, "/v1/jobs/{id}", .allow = JOB_METHODS, .answer = v1_job_delete,
+	 .summary = "Cancel it, forget its result"},
+	{GET, "/v1/jobs/{id}/result", .answer = v1_job_result, .summary = "The reply, as if one had waited"},
 	{GET, "/problems/{slug}", .answer = v1_problem, .summary = "What a problem type means"},
 	{GET, "/v2", .oip = true, .answer = v2_server, .summary = "Open Inference Protocol: server metadata"},
 	{GET, "/v2/health/live", .oip = true, .answer = v2_live,
@@ -187,7 +194,9 @@ routes_find(struct request *req, const char *method, const char *target, struct 
 			req->reply.allow = NULL;
 			return find_op(req, &first, &second, e);
 		}
-		if (req->reply.allow != NULL && strcmp(req->reply.allow, r->methods) != 0)
+		if (r->allow != NULL)
+			req->reply.allow = r->allow;
+		else if (req->reply.allow != NULL && strcmp(req->reply.allow, r->methods) != 0)
 			req->reply.allow = "GET, HEAD, POST";
 		else
 			req->reply.allow = r->methods;

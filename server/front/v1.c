@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "front/jobs.h"
 #include "front/problem.h"
 #include "front/request.h"
 #include "front/routes.h"
@@ -163,6 +164,7 @@ v1_limits(struct request *req)
 {
 	const struct options *o = req->loop->svc->opt;
 	struct arena_stats a;
+	struct jobs_stats jobs;
 	struct text t;
 
 	arena_pool_stats(req->loop->svc->pool, &a);
@@ -174,6 +176,10 @@ v1_limits(struct request *req)
 		  (unsigned long long)o->max_head, (long long)o->max_head_fields, (unsigned long long)o->max_target);
 	text_addf(&t, ",\"max_iters\":%lld,\"max_requests\":%lld,\"max_connections\":%lld,\"arena_bytes\":%llu",
 		  (long long)o->max_iters, (long long)o->queue, (long long)o->connections, (unsigned long long)a.limit);
+	jobs_stats(req->loop->svc->jobs, &jobs);
+	text_addf(&t, ",\"max_jobs\":%u,\"jobs_quota_bytes\":%llu,\"jobs_ttl_ms\":", jobs.max,
+		  (unsigned long long)jobs.quota);
+	text_number(&t, o->jobs_ttl * 1e3);
 	text_add(&t, ",\"timeout_ms\":");
 	text_number(&t, o->timeout * 1e3);
 	text_add(&t, ",\"head_timeout_ms\":");
