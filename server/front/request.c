@@ -7,9 +7,11 @@
 #include <string.h>
 
 #include "clock.h"
+#include "front/bench.h"
 #include "front/http.h"
 #include "front/problem.h"
 #include "front/routes.h"
+#include "front/stream.h"
 #include "log.h"
 
 #define TEXT_MAX (256 * 1024) /* of JSON, whose memory is made ahead */
@@ -86,6 +88,7 @@ compute_free(struct request *req)
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
 	mem_fini(&run->mem);
+	bench_free(&run->bench);
 	text_fini(&run->hints);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
@@ -101,6 +104,7 @@ request_unref(struct request *req)
 	if (--req->refs > 0)
 		return;
 	body_fini(&req->reply.body);
+	stream_free(&req->stream);
 	compute_free(req);
 	spare_give(&req->loop->requests, req);
 }
@@ -132,7 +136,9 @@ outlive(struct request *req)
 void
 request_end(struct request *req)
 {
-	if (!req->ready)
+	if (req->stream != NULL)
+		stream_closed(req);
+	else if (!req->ready)
 		outlive(req);
 	log_debug("%s: %s %s -> %d", req->id, req->conn->method, req->conn->target, req->reply.status);
 	conn_request_end(req->conn);
@@ -229,7 +235,7 @@ helped(struct helper_task *t)
 	request_done_f done = req->helped;
 
 	req->helped = NULL;
-	if (done == request_unref)
+	if (done == request_unref || req->stream != NULL)
 		done(req);
 	else if (req->gone)
 		request_ready(req);
@@ -328,6 +334,10 @@ request_refuse(struct request *req)
 void
 request_gone(struct request *req)
 {
+	if (req->stream != NULL) {
+		stream_gone(req);
+		return;
+	}
 	if (req->gone)
 		return;
 	req->gone = true;
@@ -346,6 +356,10 @@ request_overdue(struct request *req, uint64_t now_ns)
 {
 	struct compute_request *run = req->run;
 
+	if (req->stream != NULL) {
+		stream_tick(req, now_ns);
+		return;
+	}
 	/* By then a job that runs itself has cost its worker (link_expire), and is answered. */
 	if (run == NULL || !run->submitted || run->orphaned || req->ready ||
 	    now_ns < run->job.msg.deadline_ns + OVERDUE_NS)

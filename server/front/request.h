@@ -62,6 +62,7 @@ struct compute_request {
 	request_done_f after; /* what follows the reserving, then the job */
 	bool submitted, counted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
+	struct bench *bench;		 /* NULL: another route's */
 	struct text hints;		 /* a JSON list */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
 	size_t stats_open, stats_hints;	 /* of `stats`: where timing_ms still takes members; where the hints begin */
@@ -92,6 +93,7 @@ struct request {
 	uint8_t asked; /* how often it was asked for its reply while held */
 	int refs; /* libmicrohttpd's request, the response that points into our memory, a job or helper that goes on alone */
 	enum form form; /* the reply's */
+	bool events;	/* a streaming reply: SSE, asked for by Accept; else NDJSON */
 	bool npy_asked; /* by the Accept header: not ours to change */
 	enum coding reply_coding;
 	uint64_t t[T_COUNT];
@@ -99,6 +101,7 @@ struct request {
 	request_done_f helped; /* what follows the helper's work; NULL: no helper is at work */
 	struct err err;
 	struct reply reply;
+	struct stream *stream; /* NULL: the reply is made whole */
 	struct compute_request *run;
 };
 
@@ -157,6 +160,9 @@ struct compute_request *request_compute_new(struct request *req);
 /* request_open.c: choose codings, forms and decoders from the head, before the body. 0: the body may be taken now;
  * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);
+
+/* request_bench.c: the start of a bench request; see front/bench.h. */
+void request_bench_start(struct request *req);
 
 /* request_run.c: the body is complete: what is left of its decoding, then route->start. */
 void request_decode(struct request *req);

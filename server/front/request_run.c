@@ -177,7 +177,7 @@ job_done(struct link_job *job, const struct msg_done *done)
 		request_unref(req);
 		return;
 	}
-	if (req->gone) {
+	if (req->gone && req->stream == NULL) {
 		request_ready(req);
 		return;
 	}

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "front/bench.h"
 #include "front/request.h"
 #include "front/v1.h"
 #include "front/v2.h"
@@ -19,6 +20,8 @@ const struct route routes[] = {
 	{GET, "/v1/ops/{op}", .answer = v1_op,
 	 .summary = "One operator: inputs, outputs, parameters, tolerances, an example"},
 	{POST, "/v1/ops/{op}", .start = request_run_start, .summary = "Run it"},
+	{POST, "/v1/ops/{op}/bench", .start = request_bench_start, .streams = true, .options = bench_options,
+	 .summary = "Time it, over one case or a sweep: a line of JSON as each case finishes"},
 	{GET, "/problems/{slug}", .answer = v1_problem, .summary = "What a problem type means"},
 	{GET, "/v2", .oip = true, .answer = v2_server, .summary = "Open Inference Protocol: server metadata"},
 	{GET, "/v2/health/live", .oip = true, .answer = v2_live,
