@@ -21,7 +21,7 @@ struct bench {
 	uint64_t index, failed;
 	uint64_t told_ns; /* when the last line went out */
 	bool waiting;	  /* for the reader, before the next case */
-	bool over;
+	bool inside, again; /* sweep_on() is at work; and is to go on */
 };
 
 void bench_free(struct bench **b);

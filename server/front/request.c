@@ -89,6 +89,7 @@ compute_free(struct request *req)
 	intake_fini(&run->in);
 	mem_fini(&run->mem);
 	bench_free(&run->bench);
+	free(run->fill);
 	text_fini(&run->hints);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
@@ -228,10 +229,9 @@ request_of_task(struct helper_task *t)
 	return (struct request *)((char *)t - offsetof(struct request, task));
 }
 
-static void
-helped(struct helper_task *t)
+void
+request_helped(struct request *req)
 {
-	struct request *req = request_of_task(t);
 	request_done_f done = req->helped;
 
 	req->helped = NULL;
@@ -241,6 +241,12 @@ helped(struct helper_task *t)
 		request_ready(req);
 	else
 		done(req);
+}
+
+static void
+helped(struct helper_task *t)
+{
+	request_helped(request_of_task(t));
 }
 
 void

@@ -3,12 +3,12 @@
  * device, memory and generated numbers (a helper thread), the job, its line. A case's error ends the case, not the sweep; a
  * reader that is slow is waited for before the next case; one that has left ends all.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
-#include "codec/generate.h"
 #include "front/bench.h"
 #include "front/routes.h"
 #include "front/stream.h"
@@ -162,14 +162,18 @@ describe_inputs(struct request *req, struct err *e)
 		memcpy(it->name, name, it->name_len + 1);
 		it->t = c.tensors[i];
 		it->arrived = true;
-		/* Of the integers that operators take, each means something. */
-		if (req->op->make_input != NULL && !dtype_info((enum dtype)it->t.dtype)->is_float) {
+		it->generated = dtype_info((enum dtype)it->t.dtype)->is_float;
+		generate_init(&it->generate, GEN_NORMAL, (enum dtype)it->t.dtype);
+		it->generate.seed = (uint64_t)b->options[BO_SEED].i[0];
+		it->generate.stream = (uint64_t)i;
+		if (!it->generated) { /* of the integers that operators take, each means something */
 			if (it->t.bytes > STARTS_MAX)
 				return err_input(e, ERR_TOO_LARGE, name, "", "", "%s would have %llu bytes", name,
 						 (unsigned long long)it->t.bytes);
 			if (mem_tensor(&run->mem, &it->t, e) == -1)
 				return -1;
 			c.tensors[i] = it->t;
+			assert(req->op->make_input != NULL);
 			(void)req->op->make_input(&c, i, b->sizes);
 		}
 		run->in.n_tensors++;
@@ -194,12 +198,12 @@ case_prepare(struct request *req, struct err *e)
 	struct compute_request *run = req->run;
 	struct bench *b = run->bench;
 
-	if (sweep_params(&b->sweep, b->index, &run->in, e) == -1)
+	if (sweep_params(&b->sweep, b->index, &run->in, e) == -1 ||
+	    option_values(bench_options, b->options, &run->in, e) == -1)
 		return -1;
 	if ((b->given.n_tensors > 0 ? given_inputs(req) : describe_inputs(req, e)) == -1)
 		return -1;
-	if (option_values(bench_options, b->options, &run->in, e) == -1 || request_gather(req, e) == -1 ||
-	    request_device(req, e) == -1)
+	if (request_gather(req, e) == -1 || request_device(req, e) == -1)
 		return -1;
 	if (intake_param_find(&run->in, "warmup") == NULL)
 		run->run.warmup = WARMUP;
@@ -208,29 +212,7 @@ case_prepare(struct request *req, struct err *e)
 	return 0;
 }
 
-/* ---------------------------------------------------------------- memory and numbers */
-
-static int
-make_tensor(struct request *req, int i, struct err *e)
-{
-	const struct bench *b = req->run->bench;
-	struct tensor *t = &req->run->job.msg.call.tensors[i];
-	struct generate g;
-
-	if (t->dtype == DT_NONE || t->data != NULL)
-		return 0;
-	if (mem_tensor(&req->run->mem, t, e) == -1)
-		return -1;
-	if (req->op->tensors[i].role != OP_IN)
-		return 0;
-	generate_init(&g, GEN_NORMAL, (enum dtype)t->dtype);
-	g.seed = (uint64_t)b->options[BO_SEED].i[0];
-	g.stream = (uint64_t)i;
-	if (generate_check(&g, req->op->tensors[i].name, tensor_elements(t), e) == -1)
-		return -1;
-	generate_fill(&g, t->data, 0, (uint64_t)tensor_elements(t));
-	return 0;
-}
+/* ---------------------------------------------------------------- memory */
 
 static int
 make_samples(struct request *req, struct err *e)
@@ -246,12 +228,14 @@ make_samples(struct request *req, struct err *e)
 }
 
 static void
-make_work(struct helper_task *t)
+reserve_work(struct helper_task *t)
 {
 	struct request *req = request_of_task(t);
+	struct op_call *c = &req->run->job.msg.call;
 
 	for (int i = 0; i < op_tensor_count(req->op); i++)
-		if (make_tensor(req, i, &req->err) == -1)
+		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE &&
+		    mem_tensor(&req->run->mem, &c->tensors[i], &req->err) == -1)
 			return;
 	(void)make_samples(req, &req->err);
 }
@@ -296,7 +280,9 @@ case_submit(struct request *req)
 	struct compute_request *run = req->run;
 	struct msg_job *m = &run->job.msg;
 
-	if (req->err.code != ERR_NONE || stream_is_gone(req)) {
+	if (stream_is_gone(req))
+		err_set(&req->err, ERR_CLIENT_GONE, "the client closed the connection");
+	if (req->err.code != ERR_NONE) {
 		case_end(req, &req->err);
 		sweep_on(req);
 		return;
@@ -312,13 +298,22 @@ case_submit(struct request *req)
 	request_submit(req, case_done);
 }
 
+/* The inputs are there: memory for what comes out. */
+static void
+case_filled(struct request *req)
+{
+	if (req->err.code == ERR_NONE && !stream_is_gone(req) && request_gather_data(req, &req->err) == 0)
+		request_help(req, reserve_work, case_submit);
+	else
+		case_submit(req);
+}
+
 static void
 sweep_over(struct request *req)
 {
 	struct bench *b = req->run->bench;
 	struct text t;
 
-	b->over = true;
 	text_init(&t, LINE_MAX);
 	text_addf(&t, "{\"done\":true,\"cases\":%llu,\"failed\":%llu}", (unsigned long long)b->sweep.cases,
 		  (unsigned long long)b->failed);
@@ -332,24 +327,35 @@ static void
 sweep_on(struct request *req)
 {
 	struct bench *b = req->run->bench;
+	uint64_t bytes;
 
-	for (;;) {
-		b->waiting = false;
+	if (b->inside) { /* a case ended in the midst of its beginning */
+		b->again = true;
+		return;
+	}
+	for (b->inside = true;;) {
+		b->waiting = b->again = false;
 		if (b->index == b->sweep.cases || stream_is_gone(req)) {
 			sweep_over(req);
 			return;
 		}
 		if (stream_is_full(req)) {
 			b->waiting = true;
-			return;
+			break;
 		}
 		case_reset(req);
 		if (case_prepare(req, &req->err) == 0) {
-			request_help(req, make_work, case_submit);
-			return;
+			if (intake_unmade(&req->run->in, &bytes))
+				request_fill(req, case_filled);
+			else
+				request_help(req, reserve_work, case_submit);
+			if (!b->again)
+				break;
+			continue;
 		}
 		case_end(req, &req->err);
 	}
+	b->inside = false;
 }
 
 static void

@@ -228,14 +228,17 @@ open_native(struct request *req, struct intake *in, const char *h, struct err *e
 	size_t type, boundary_len;
 
 	if (h == NULL) {
-		if (req->route->streams && !conn_has_body(req->conn))
-			return decoder_form_new(in);
 		if (conn_has_body(req->conn)) {
 			err_param(e, ERR_UNSUPPORTED_MEDIA_TYPE, "Content-Type", "none",
 				  "multipart/form-data, application/x-safetensors or application/json",
 				  "the body has no Content-Type; send multipart/form-data, application/x-safetensors or "
 				  "application/json");
 			return NULL;
+		}
+		/* Inputs may be told in the query string alone, or not at all. */
+		if (req->route->streams || intake_param_find(in, "inputs") != NULL) {
+			req->form = FORM_NPY;
+			return decoder_form_new(in);
 		}
 		err_set(e, ERR_MALFORMED_BODY,
 			"the request has no body; send %s's inputs as multipart/form-data (curl -F %s=@%s.npy ...), "
@@ -261,8 +264,10 @@ open_native(struct request *req, struct intake *in, const char *h, struct err *e
 		req->form = FORM_NPY; /* request_form() makes it safetensors where that does not fit */
 		return decoder_multipart_new(in, boundary, boundary_len);
 	}
-	if (req->route->streams && is(h, type, "application/x-www-form-urlencoded"))
+	if (is(h, type, "application/x-www-form-urlencoded")) {
+		req->form = FORM_NPY;
 		return decoder_form_new(in);
+	}
 	err_param(
 		e, ERR_UNSUPPORTED_MEDIA_TYPE, "Content-Type", h,
 		"multipart/form-data, application/x-safetensors or application/json",
