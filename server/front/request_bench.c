@@ -449,6 +449,7 @@ request_bench_start(struct request *req)
 		return;
 	}
 	case_free(req);
+	b->told_ns = clock_ns();
 	if (stream_begin(req, req->events ? "text/event-stream" : "application/x-ndjson", &events) == NULL) {
 		err_set(e, ERR_OUT_OF_MEMORY, "no memory for a reply");
 		request_reply_error(req);
