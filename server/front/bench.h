@@ -14,13 +14,13 @@ extern const struct op_param bench_options[];
 
 struct bench {
 	struct sweep sweep;
-	struct intake given; /* the request's own parameters and tensors; run->in is the case's */
-	struct mem given_mem; /* what the tensors lie in; run->mem is the case's */
+	struct intake given;		   /* the request's own parameters and tensors; run->in is the case's */
+	struct mem given_mem;		   /* what the tensors lie in; run->mem is the case's */
 	struct op_value options[BO_COUNT]; /* of the case at hand */
 	int64_t sizes[OP_SIZES_MAX];
 	uint64_t index, failed;
-	uint64_t told_ns; /* when the last line went out */
-	bool waiting;	  /* for the reader, before the next case */
+	uint64_t told_ns;   /* when the last line went out */
+	bool waiting;	    /* for the reader, before the next case */
 	bool inside, again; /* sweep_on() is at work; and is to go on */
 };
 

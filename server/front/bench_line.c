@@ -117,8 +117,8 @@ rates_get(const struct request *req, const struct device_info *info, struct rate
 	/* Data in the caches come faster than memory gives them, and rightly so. */
 	if (d->bench.cold && r->peaks.gb_per_s > 0 && r->gb_per_s > r->peaks.gb_per_s) {
 		snprintf(r->suspect + n, sizeof(r->suspect) - n,
-			 "%sthe median would be %.0f GB/s, more than the %.0f of the device's memory", n > 0 ? "; " : "",
-			 r->gb_per_s, r->peaks.gb_per_s);
+			 "%sthe median would be %.0f GB/s, more than the %.0f of the device's memory",
+			 n > 0 ? "; " : "", r->gb_per_s, r->peaks.gb_per_s);
 		r->gb_per_s = NAN;
 	}
 }

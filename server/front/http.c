@@ -24,9 +24,9 @@
 
 #define COPY_MAX (32 * 1024) /* replies up to this size leave as one block together with their head */
 #define STREAM_BLOCK (32 * 1024)
-#define HELD_MAX 64	     /* requests that wait without being suspended */
-#define HELD_NS 20000000u    /* while there are such, libmicrohttpd runs that often: its timeouts must not find them */
-#define HELD_ASKS 16	     /* that often libmicrohttpd asks for a reply in vain before the request is suspended */
+#define HELD_MAX 64	  /* requests that wait without being suspended */
+#define HELD_NS 20000000u /* while there are such, libmicrohttpd runs that often: its timeouts must not find them */
+#define HELD_ASKS 16	  /* that often libmicrohttpd asks for a reply in vain before the request is suspended */
 
 struct http {
 	struct loop *loop;

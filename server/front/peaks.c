@@ -50,8 +50,12 @@ struct per_clock {
 };
 
 static const struct per_clock clocks[] = {
-	{"gfx942", {2048, 256}, "AMD CDNA 3 Architecture white paper: FLOP per clock and compute unit, times the device's own"},
-	{"gfx950", {4096, 256}, "AMD CDNA 4 Architecture white paper: FLOP per clock and compute unit, times the device's own"},
+	{"gfx942",
+	 {2048, 256},
+	 "AMD CDNA 3 Architecture white paper: FLOP per clock and compute unit, times the device's own"},
+	{"gfx950",
+	 {4096, 256},
+	 "AMD CDNA 4 Architecture white paper: FLOP per clock and compute unit, times the device's own"},
 };
 
 static const char *

@@ -8,10 +8,10 @@
 #include "tensor.h"
 
 struct peaks {
-	double tflops;	     /* dense, of the fastest unit that takes the dtype's operands; 0: not known */
-	double gb_per_s;     /* of the device's memory; 0: not known */
+	double tflops;	       /* dense, of the fastest unit that takes the dtype's operands; 0: not known */
+	double gb_per_s;       /* of the device's memory; 0: not known */
 	const char *tflops_of; /* "fp16 matrix cores, dense"; NULL where tflops is 0 */
-	const char *source;  /* the document; NULL: neither is known */
+	const char *source;    /* the document; NULL: neither is known */
 };
 
 /* False: nothing is known of this device (or dtype); p is all zero then. */

@@ -20,12 +20,13 @@
 #define STARTS_MAX (64u << 20) /* bytes of an input that is written on the loop: cu_seqlens */
 
 const struct op_param bench_options[] = {
-	[BO_MODE] = {.name = "mode",
-		     .type = OP_ENUM,
-		     .fallback = "cold",
-		     .choices = "cold|warm",
-		     .help = "cold: runs take copies of inputs and outputs in turn, together twice the device's last-level "
-			     "cache, so that each finds its data in memory; warm: the same tensors each time. May be a list."},
+	[BO_MODE] =
+		{.name = "mode",
+		 .type = OP_ENUM,
+		 .fallback = "cold",
+		 .choices = "cold|warm",
+		 .help = "cold: runs take copies of inputs and outputs in turn, together twice the device's last-level "
+			 "cache, so that each finds its data in memory; warm: the same tensors each time. May be a list."},
 	[BO_SAMPLES] = {.name = "samples",
 			.type = OP_BOOL,
 			.fallback = "false",
@@ -386,8 +387,9 @@ reader_waits(struct request *req, uint64_t now_ns)
 	uint64_t runs, of;
 	struct text t;
 
-	if (!(req->events || b->options[BO_PROGRESS].i[0] != 0) || now_ns < b->told_ns + PROGRESS_NS || !run->submitted ||
-	    !stream_is_empty(req) || !link_progress(req->loop->links[run->device].link, &run->job, &runs, &of))
+	if (!(req->events || b->options[BO_PROGRESS].i[0] != 0) || now_ns < b->told_ns + PROGRESS_NS ||
+	    !run->submitted || !stream_is_empty(req) ||
+	    !link_progress(req->loop->links[run->device].link, &run->job, &runs, &of))
 		return;
 	text_init(&t, LINE_MAX);
 	bench_line_progress(req, runs, of, &t);
@@ -414,9 +416,10 @@ check_options(const struct request *req, struct err *e)
 					 "%s is an option of a run; bench replies with lines of JSON", others[i]);
 	}
 	if (b->sweep.sized && b->given.n_tensors > 0)
-		return err_param(e, ERR_CONFLICTING_PARAMETER, "inputs", "sizes and tensors", "one of them",
-				 "the request brings tensors, and sizes, dtype or seed for tensors to be made; give one of "
-				 "the two");
+		return err_param(
+			e, ERR_CONFLICTING_PARAMETER, "inputs", "sizes and tensors", "one of them",
+			"the request brings tensors, and sizes, dtype or seed for tensors to be made; give one of "
+			"the two");
 	return 0;
 }
 
@@ -437,13 +440,15 @@ request_bench_start(struct request *req)
 	b->given_mem = run->mem;
 	b->given.mem = &b->given_mem;
 	case_reset(req);
-	if (sweep_make(&b->sweep, req->op, &b->given, bench_options, (uint64_t)req->loop->svc->opt->max_cases, e) == -1 ||
+	if (sweep_make(&b->sweep, req->op, &b->given, bench_options, (uint64_t)req->loop->svc->opt->max_cases, e) ==
+		    -1 ||
 	    check_options(req, e) == -1) {
 		request_reply_error(req);
 		return;
 	}
 	/* What all cases share is looked at once, before it is too late for an error of the request. */
-	if (sweep_params(&b->sweep, 0, &run->in, e) == -1 || option_values(bench_options, b->options, &run->in, e) == -1 ||
+	if (sweep_params(&b->sweep, 0, &run->in, e) == -1 ||
+	    option_values(bench_options, b->options, &run->in, e) == -1 ||
 	    run_options_parse(&run->run, &run->in, req->loop->svc, e) == -1) {
 		request_reply_error(req);
 		return;

@@ -18,7 +18,7 @@ struct route {
 	void (*start)(struct request *req);  /* takes a body: request_open() and on; called when it is decoded */
 	const char *summary;		     /* for GET / */
 	bool streams; /* the reply is lines as they come (stream.h): NDJSON or SSE; a request without tensors is fine */
-	const struct op_param *options;	     /* that only this route has, beside run_options.c's; or NULL */
+	const struct op_param *options; /* that only this route has, beside run_options.c's; or NULL */
 };
 
 /* Sets req->route, op_name, op, oip; 404 and 405 otherwise. */

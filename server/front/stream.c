@@ -8,7 +8,7 @@
 #include "front/request.h"
 #include "text.h"
 
-#define FULL (256 * 1024)	      /* bytes nobody has taken yet */
+#define FULL (256 * 1024)	   /* bytes nobody has taken yet */
 #define CEILING (64 * 1024 * 1024) /* more than any writer that asks will have */
 
 struct stream {

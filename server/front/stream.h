@@ -15,8 +15,8 @@ struct request;
 struct stream;
 
 struct stream_events {
-	void (*room)(struct request *req);	       /* it was full, and is no longer */
-	void (*gone)(struct request *req);	       /* nobody reads any more; once, unless it has ended */
+	void (*room)(struct request *req);		    /* it was full, and is no longer */
+	void (*gone)(struct request *req);		    /* nobody reads any more; once, unless it has ended */
 	void (*tick)(struct request *req, uint64_t now_ns); /* every 250 ms or so */
 };
 

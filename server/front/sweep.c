@@ -176,7 +176,8 @@ dtype_check(const char *text, struct err *e)
 	if (dtype_find(text, strlen(text)) != DT_NONE)
 		return 0;
 	text_clip(shown, sizeof(shown), text, strlen(text));
-	return err_param(e, ERR_INVALID_PARAMETER, "dtype", shown, "fp32, fp16 or bf16", "there is no dtype '%s'", shown);
+	return err_param(e, ERR_INVALID_PARAMETER, "dtype", shown, "fp32, fp16 or bf16", "there is no dtype '%s'",
+			 shown);
 }
 
 static int

@@ -10,10 +10,10 @@
 #include "text.h"
 
 enum sweep_kind {
-	SWEEP_SIZE,	/* op->sizes[index] */
-	SWEEP_PARAM,	/* op->params[index] */
-	SWEEP_OPTION,	/* an option that may be a list */
-	SWEEP_OTHER	/* another option, or a parameter that changes nothing */
+	SWEEP_SIZE,   /* op->sizes[index] */
+	SWEEP_PARAM,  /* op->params[index] */
+	SWEEP_OPTION, /* an option that may be a list */
+	SWEEP_OTHER   /* another option, or a parameter that changes nothing */
 };
 
 struct sweep_axis {

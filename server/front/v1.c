@@ -174,9 +174,11 @@ v1_limits(struct request *req)
 		  (long long)o->max_expansion);
 	text_addf(&t, ",\"max_head_bytes\":%llu,\"max_head_fields\":%lld,\"max_target_bytes\":%llu",
 		  (unsigned long long)o->max_head, (long long)o->max_head_fields, (unsigned long long)o->max_target);
-	text_addf(&t, ",\"max_iters\":%lld,\"max_cases\":%lld,\"max_requests\":%lld,\"max_connections\":%lld,\"arena_bytes\":%llu",
-		  (long long)o->max_iters, (long long)o->max_cases, (long long)o->queue, (long long)o->connections,
-		  (unsigned long long)a.limit);
+	text_addf(
+		&t,
+		",\"max_iters\":%lld,\"max_cases\":%lld,\"max_requests\":%lld,\"max_connections\":%lld,\"arena_bytes\":%llu",
+		(long long)o->max_iters, (long long)o->max_cases, (long long)o->queue, (long long)o->connections,
+		(unsigned long long)a.limit);
 	text_add(&t, ",\"timeout_ms\":");
 	text_number(&t, o->timeout * 1e3);
 	text_add(&t, ",\"head_timeout_ms\":");

@@ -87,7 +87,8 @@ static const struct op_dim_info dims[] = {
 const struct op_size attn_sizes[] = {
 	[ATTN_SIZE_B] = {"B", "batch|batch_size", "batch size, the number of sequences", NULL, 2},
 	[ATTN_SIZE_SQ] = {"Sq", "seqlen|seq_len|seqlen_q", "length of each sequence, queries and keys alike", NULL, 512},
-	[ATTN_SIZE_HQ] = {"Hq", "heads|num_heads|heads_q", "number of heads, of queries and of keys and values alike", NULL, 8},
+	[ATTN_SIZE_HQ] = {"Hq", "heads|num_heads|heads_q", "number of heads, of queries and of keys and values alike",
+			  NULL, 8},
 	[ATTN_SIZE_D] = {"D", "head_dim", "head dimension, of v too", NULL, 64},
 	[ATTN_SIZE_SK] = {"Sk", "Skv|seqlen_k|seqlen_kv", "length of each sequence of keys and values", "Sq", 0},
 	[ATTN_SIZE_HK] = {"Hk", "Hkv|heads_k|heads_kv|kv_heads", "number of key/value heads", "Hq", 0},

@@ -64,7 +64,8 @@ Test(peaks, by_units_and_clock)
 
 Test(peaks, unknown)
 {
-	struct device_info info = {.arch = "gfx942", .name = "AMD Instinct MI300X", .compute_units = 304, .clock_mhz = 2100};
+	struct device_info info = {
+		.arch = "gfx942", .name = "AMD Instinct MI300X", .compute_units = 304, .clock_mhz = 2100};
 
 	cr_assert_not(find("x86_64+avx512", "AMD EPYC 9654", 96, 2400, DT_FP32));
 	cr_assert(p.source == NULL && p.tflops_of == NULL && p.tflops == 0 && p.gb_per_s == 0);

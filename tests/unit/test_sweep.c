@@ -70,9 +70,12 @@ TestSuite(sweep, .init = setup, .fini = teardown);
 Test(sweep, the_first_named_varies_slowest)
 {
 	static const char *const wanted[] = {
-		"{\"batch\":1,\"causal\":true,\"dtype\":\"fp16\"}",  "{\"batch\":1,\"causal\":false,\"dtype\":\"fp16\"}",
-		"{\"batch\":4,\"causal\":true,\"dtype\":\"fp16\"}",  "{\"batch\":4,\"causal\":false,\"dtype\":\"fp16\"}",
-		"{\"batch\":16,\"causal\":true,\"dtype\":\"fp16\"}", "{\"batch\":16,\"causal\":false,\"dtype\":\"fp16\"}",
+		"{\"batch\":1,\"causal\":true,\"dtype\":\"fp16\"}",
+		"{\"batch\":1,\"causal\":false,\"dtype\":\"fp16\"}",
+		"{\"batch\":4,\"causal\":true,\"dtype\":\"fp16\"}",
+		"{\"batch\":4,\"causal\":false,\"dtype\":\"fp16\"}",
+		"{\"batch\":16,\"causal\":true,\"dtype\":\"fp16\"}",
+		"{\"batch\":16,\"causal\":false,\"dtype\":\"fp16\"}",
 	};
 	int64_t sizes[OP_SIZES_MAX];
 
@@ -100,7 +103,8 @@ Test(sweep, nothing_is_one_case)
 	cr_assert_eq(s.cases, 1);
 	cr_assert_not(s.sized);
 	cr_assert_str_eq(case_text(0), "{}");
-	cr_assert_eq(make("rmsnorm", "eps=1e-5,1e-6&impl=own,naive&mode=cold,warm&device=cpu:0,auto", 16), 0, "%s", e.msg);
+	cr_assert_eq(make("rmsnorm", "eps=1e-5,1e-6&impl=own,naive&mode=cold,warm&device=cpu:0,auto", 16), 0, "%s",
+		     e.msg);
 	cr_assert_eq(s.cases, 16);
 	cr_assert_not(s.sized, "no inputs are asked for");
 	cr_assert_str_eq(case_text(15), "{\"eps\":1e-06,\"impl\":\"naive\",\"mode\":\"warm\",\"device\":\"auto\"}");
@@ -108,8 +112,8 @@ Test(sweep, nothing_is_one_case)
 
 Test(sweep, ways_to_write_lists)
 {
-	static const char *const scalars[] = {"seqlen=16,32", "seqlen=+16+,+32", "seqlen=[16,32]", "seqlen=%5B16,+32%5D",
-					      "Sq=16,32"};
+	static const char *const scalars[] = {"seqlen=16,32", "seqlen=+16+,+32", "seqlen=[16,32]",
+					      "seqlen=%5B16,+32%5D", "Sq=16,32"};
 
 	for (size_t i = 0; i < sizeof(scalars) / sizeof(scalars[0]); i++) {
 		cr_assert_eq(make("flash_attn_func", scalars[i], 10), 0, "%s: %s", scalars[i], e.msg);
