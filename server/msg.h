@@ -106,8 +106,8 @@ struct msg_job {
 	uint32_t reserved0;
 	/* For each timed run's milliseconds in their order: fp64 [1 or, with a baseline, 2, iters]. DT_NONE: not wanted. */
 	struct tensor samples;
-	uint64_t deadline_ns;	/* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
-	uint64_t submitted_ns;	/* the same clock; link_submit sets it */
+	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
+	uint64_t submitted_ns; /* the same clock; link_submit sets it */
 };
 
 struct sample_stats {
@@ -125,9 +125,9 @@ struct bench_outcome {
 	uint64_t cache_bytes;	 /* the device's last-level cache, as the worker took it */
 	uint64_t rotation_bytes; /* of inputs and outputs that the runs went through in turn */
 	uint32_t copies;	 /* of them; 1: always the same */
-	uint8_t cold;		 /* what a run touches had left the caches: rotation_bytes is at least twice cache_bytes */
-	uint8_t validated;	 /* the timed runs' outputs are those of the first run, or as near as the operator's tolerance */
-	uint8_t identical;	 /* and bit for bit so */
+	uint8_t cold;	   /* what a run touches had left the caches: rotation_bytes is at least twice cache_bytes */
+	uint8_t validated; /* the timed runs' outputs are those of the first run, or as near as the operator's tolerance */
+	uint8_t identical; /* and bit for bit so */
 	uint8_t reserved0;
 	double max_diff_after;	/* largest difference; NaN when a side has a NaN the other lacks */
 	char note[MSG_WHY_MAX]; /* why it is not cold though asked for, where the outputs differ; "": nothing to say */

@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include "clock.h"
+#include "front/bench.h"
 #include "front/http.h"
 #include "front/jobs.h"
 #include "front/problem.h"
 #include "front/routes.h"
+#include "front/stream.h"
 #include "log.h"
 
 #define TEXT_MAX (256 * 1024) /* of JSON, whose memory is made ahead */
@@ -75,14 +77,24 @@ request_new(struct conn *c, void *mhd)
 	return req;
 }
 
+/* All but what a reply may lie in. */
 static void
-compute_fini(struct compute_request *run)
+compute_shed(struct compute_request *run)
 {
 	inflater_free(&run->inflater);
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
-	mem_fini(&run->mem);
+	bench_free(&run->bench);
+	free(run->fill);
+	run->fill = NULL;
 	text_fini(&run->hints);
+}
+
+static void
+compute_fini(struct compute_request *run)
+{
+	compute_shed(run);
+	mem_fini(&run->mem);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
 }
@@ -93,6 +105,7 @@ request_unref(struct request *req)
 	if (--req->refs > 0)
 		return;
 	body_fini(&req->reply.body);
+	stream_free(&req->stream);
 	if (req->run != NULL) {
 		compute_fini(req->run);
 		spare_give(&req->loop->computes, req->run);
@@ -104,9 +117,23 @@ request_unref(struct request *req)
 }
 
 void
+request_shed(struct request *req)
+{
+	const void *keep[BODY_PIECES_MAX];
+	int n = req->reply.body.n;
+
+	for (int i = 0; i < n; i++)
+		keep[i] = req->reply.body.pieces[i].p;
+	compute_shed(req->run);
+	mem_shed(&req->run->mem, keep, n);
+	stream_free(&req->stream);
+}
+
+void
 request_free_work(struct request *work)
 {
 	body_fini(&work->reply.body);
+	stream_free(&work->stream);
 	compute_fini(work->run);
 	free(work->run);
 	free(work);
@@ -140,7 +167,9 @@ void
 request_end(struct request *req)
 {
 	request_leave(req);
-	if (!req->ready)
+	if (req->stream != NULL)
+		stream_closed(req);
+	else if (!req->ready)
 		outlive(req);
 	log_debug("%s: %s %s -> %d", req->id, req->conn->method, req->conn->target, req->reply.status);
 	conn_request_end(req->conn);
@@ -232,19 +261,24 @@ request_of_task(struct helper_task *t)
 	return (struct request *)((char *)t - offsetof(struct request, task));
 }
 
-static void
-helped(struct helper_task *t)
+void
+request_helped(struct request *req)
 {
-	struct request *req = request_of_task(t);
 	request_done_f done = req->helped;
 
 	req->helped = NULL;
-	if (done == request_unref)
+	if (done == request_unref || req->stream != NULL)
 		done(req);
 	else if (req->gone)
 		request_ready(req);
 	else
 		done(req);
+}
+
+static void
+helped(struct helper_task *t)
+{
+	request_helped(request_of_task(t));
 }
 
 void
@@ -338,6 +372,11 @@ request_refuse(struct request *req)
 void
 request_gone(struct request *req)
 {
+	if (req->stream != NULL) {
+		req->gone = req->job != NULL; /* a connection's stream breaks off by itself */
+		stream_gone(req);
+		return;
+	}
 	if (req->gone)
 		return;
 	req->gone = true;
@@ -357,6 +396,10 @@ request_overdue(struct request *req, uint64_t now_ns)
 {
 	struct compute_request *run = req->run;
 
+	if (req->stream != NULL) {
+		stream_tick(req, now_ns);
+		return;
+	}
 	/* By then a job that runs itself has cost its worker (link_expire), and is answered. */
 	if (run == NULL || !run->submitted || run->orphaned || req->ready ||
 	    now_ns < run->job.msg.deadline_ns + OVERDUE_NS)

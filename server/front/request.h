@@ -4,8 +4,8 @@
  *
  *   request_begin()   head is there: route it; answer at once, or set up decoders and take the body
  *   request_body_*()  conn.c brings the body
- *   request_body_end()  decode what is left, then what the route starts: a run binds, plans and submits to the
- *                     device                                                          (request_run.c)
+ *   request_body_end()  decode what is left, then what the route starts: a run binds, makes generated inputs, plans and
+ *                     submits to the device                                                      (request_run.c)
  *   link's done         statistics -> encode                                            (request_reply.c)
  *   request_ready()   libmicrohttpd sends the reply
  *   request_end()     sent, or the client is gone: everything is freed, here and nowhere else
@@ -62,12 +62,15 @@ struct compute_request {
 	struct run_options run;
 	unsigned device;
 	struct link_job job;
+	request_done_f made;  /* what follows the making of inputs */
 	request_done_f after; /* what follows the reserving, then the job */
 	bool submitted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
+	struct bench *bench;		 /* NULL: another route's */
 	struct text hints;		 /* a JSON list */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
 	size_t stats_open, stats_hints;	 /* of `stats`: where timing_ms still takes members; where the hints begin */
+	struct request_fill *fill;	 /* between its memory's making and its first task: request_fill.c */
 	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
 	/* Not cleared: each has its own beginning. */
 	struct mem mem;
@@ -96,6 +99,7 @@ struct request {
 	uint8_t asked; /* how often it was asked for its reply while held */
 	int refs; /* libmicrohttpd's request, the response that points into our memory, a job or helper that goes on alone */
 	enum form form; /* the reply's */
+	bool events;	/* a streaming reply: SSE, asked for by Accept; else NDJSON */
 	bool npy_asked; /* by the Accept header: not ours to change */
 	enum coding reply_coding;
 	uint64_t t[T_COUNT];
@@ -103,6 +107,7 @@ struct request {
 	request_done_f helped; /* what follows the helper's work; NULL: no helper is at work */
 	struct err err;
 	struct reply reply;
+	struct stream *stream; /* NULL: the reply is made whole */
 	struct compute_request *run;
 	/* Of a work, which has no connection (conn and mhd are NULL): the job it is for. */
 	struct job *job;
@@ -163,12 +168,18 @@ void request_begin_failed(struct request *req);
 void request_help(struct request *req, void (*work)(struct helper_task *t), request_done_f done);
 struct request *request_of_task(struct helper_task *t);
 
+/* The helpers' work is done, on the loop: what request_help's `done` follows. For work of several tasks. */
+void request_helped(struct request *req);
+
 /* NULL: no memory. */
 struct compute_request *request_compute_new(struct request *req);
 
 /* request_open.c: choose codings, forms and decoders from the head, before the body. 0: the body may be taken now;
  * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);
+
+/* request_bench.c: the start of a bench request; see front/bench.h. */
+void request_bench_start(struct request *req);
 
 /* request_run.c: the body is complete: what is left of its decoding, then route->start. */
 void request_decode(struct request *req);
@@ -178,7 +189,13 @@ void request_run_start(struct request *req);
 int request_gather(struct request *req, struct err *e);
 /* request_device.c: the device for run->run's device, impl and baseline into run->device; */
 int request_device(struct request *req, struct err *e);
-/* memory for the outputs of run->job.msg.call, then `after`; */
+/* request_fill.c: make the generated inputs; `then` on the loop, with req->err set if they could not be made. */
+void request_fill(struct request *req, request_done_f then);
+/* what may look at the inputs' data, when all of them have any: the operator's check of them, hints; */
+int request_gather_data(struct request *req, struct err *e);
+/* (request_gather did that unless inputs are still to be made;) both, then `after`; an error is replied; */
+void request_inputs(struct request *req, request_done_f after);
+/* the same, then memory for the outputs of run->job.msg.call, then `after`; */
 void request_reserve(struct request *req, request_done_f after);
 /* run->job to run->device, then `after`, with what came of it in run->done. A request has one job at a time. When the
  * client has gone meanwhile, `after` is not called. */
@@ -201,6 +218,8 @@ void request_result(struct request *req, struct job *job);
 bool request_wait(struct request *req);
 /* The client has left, who alone knew of the job. */
 void request_leave(struct request *req);
+/* Give back all that the reply does not lie in. */
+void request_shed(struct request *req);
 /* Any thread. */
 void request_free_work(struct request *work);
 struct jobs *request_jobs_new(struct service *svc, struct err *e);

@@ -173,21 +173,13 @@ request_defer(struct request *req)
 	return true;
 }
 
-/* Give back what the reply does not lie in, and count what it does. */
+/* What the reply keeps occupied. */
 static uint64_t
-shed(struct request *work)
+footprint(const struct request *work)
 {
-	struct compute_request *run = work->run;
-	struct body *b = &work->reply.body;
-	const void *keep[BODY_PIECES_MAX];
+	const struct body *b = &work->reply.body;
 
-	for (int i = 0; i < b->n; i++)
-		keep[i] = b->pieces[i].p;
-	inflater_free(&run->inflater);
-	decoder_free(&run->decoder);
-	intake_fini(&run->in);
-	mem_shed(&run->mem, keep, b->n);
-	return run->mem.bytes + sizeof(*work) + sizeof(*run) + (b->owned != NULL ? b->bytes : 0);
+	return work->run->mem.bytes + sizeof(*work) + sizeof(*work->run) + (b->owned != NULL ? b->bytes : 0);
 }
 
 /* Its reply takes more room than all results together may. */
@@ -211,8 +203,10 @@ request_settled(struct request *work)
 	struct request *waiter = job->waiter;
 	bool gone = work->gone, counted = work->counted;
 	struct jobs_stats limits;
-	uint64_t bytes = shed(work);
+	uint64_t bytes;
 
+	request_shed(work);
+	bytes = footprint(work);
 	log_debug("%s: job %s of %s -> %s %d", work->id, job->id, job->op, gone ? "cancelled" : "over",
 		  work->reply.status);
 	job->waiter = NULL;
@@ -228,7 +222,8 @@ request_settled(struct request *work)
 	jobs_stats(svc->jobs, &limits);
 	if (!gone && bytes > limits.quota) {
 		refuse_result(work, bytes, limits.quota);
-		bytes = shed(work);
+		request_shed(work);
+		bytes = footprint(work);
 	}
 	/* From the next call on the work may be gone. */
 	work->counted = false;

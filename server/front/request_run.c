@@ -1,7 +1,7 @@
 /*
  * request_run.c: from a complete body to a job at a device: finish decoding, then what the route starts. For a run:
- * gather parameters, bind the call to the operator's rules, choose the device, reserve the outputs, submit. For a dry run
- * there are no outputs, and the device only tells what it would run.
+ * gather parameters, bind the call to the operator's rules, choose the device, make generated inputs, reserve the outputs,
+ * submit. For a dry run there are no outputs, and the device only tells what it would run.
  */
 #include <stdio.h>
 #include <string.h>
@@ -95,6 +95,7 @@ request_gather(struct request *req, struct err *e)
 	struct compute_request *run = req->run;
 	struct op_call *c = &run->job.msg.call;
 	struct intake *in = &run->in;
+	uint64_t bytes;
 	int i, k;
 
 	if (in->op_named[0] != '\0' && strcmp(in->op_named, req->op->name) != 0)
@@ -116,6 +117,20 @@ request_gather(struct request *req, struct err *e)
 	}
 	if (op_params_finish(req->op, c, e) == -1 || op_bind(req->op, c, e) == -1)
 		return -1;
+	return intake_unmade(in, &bytes) ? 0 : request_gather_data(req, e);
+}
+
+int
+request_gather_data(struct request *req, struct err *e)
+{
+	struct compute_request *run = req->run;
+	struct op_call *c = &run->job.msg.call;
+	const struct intake *in = &run->in;
+
+	for (int i = 0; i < in->n_tensors; i++)
+		if (in->tensors[i].generated)
+			c->tensors[op_tensor_find(req->op, in->tensors[i].name, in->tensors[i].name_len)] =
+				in->tensors[i].t;
 	if (req->op->check_data != NULL && req->op->check_data(c, e) == -1)
 		return -1;
 	if (req->op->hints != NULL)
@@ -178,7 +193,7 @@ job_done(struct link_job *job, const struct msg_done *done)
 		request_unref(req);
 		return;
 	}
-	if (req->gone) {
+	if (req->gone && req->stream == NULL) {
 		request_ready(req);
 		return;
 	}
@@ -204,6 +219,30 @@ request_submit(struct request *req, request_done_f after)
 	loop_submit(req->loop, run->device, &run->job);
 	if (req->job != NULL)
 		request_placed(req, ticket);
+}
+
+/* ---------------------------------------------------------------- memory */
+
+static void
+inputs_made(struct request *req)
+{
+	req->t[T_DECODED] = clock_ns();
+	if (req->err.code != ERR_NONE || request_gather_data(req, &req->err) == -1)
+		request_reply_error(req);
+	else
+		req->run->made(req);
+}
+
+void
+request_inputs(struct request *req, request_done_f after)
+{
+	uint64_t bytes;
+
+	req->run->made = after;
+	if (intake_unmade(&req->run->in, &bytes))
+		request_fill(req, inputs_made);
+	else
+		after(req);
 }
 
 /* Memory for the outputs. */
@@ -236,14 +275,13 @@ reserve_done(struct request *req)
 	reserved(req);
 }
 
-void
-request_reserve(struct request *req, request_done_f after)
+static void
+reserve_outputs(struct request *req)
 {
 	const struct op_call *c = &req->run->job.msg.call;
 	uint64_t bytes = 0;
 	int i;
 
-	req->run->after = after;
 	for (i = 0; i < op_tensor_count(req->op); i++)
 		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE)
 			bytes = c->tensors[i].bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + c->tensors[i].bytes;
@@ -253,6 +291,13 @@ request_reserve(struct request *req, request_done_f after)
 	}
 	reserve_work(&req->task);
 	reserved(req);
+}
+
+void
+request_reserve(struct request *req, request_done_f after)
+{
+	req->run->after = after;
+	request_inputs(req, reserve_outputs);
 }
 
 /* ---------------------------------------------------------------- the run */
@@ -279,8 +324,10 @@ request_run_start(struct request *req)
 
 	if (request_gather(req, e) == -1 || request_device(req, e) == -1 || settle_form(req, e) == -1)
 		request_reply_error(req);
-	else if (req->run->run.dry_run)
+	else if (req->run->run.dry_run && req->op->check_data == NULL)
 		submit_run(req);
+	else if (req->run->run.dry_run)
+		request_inputs(req, submit_run);
 	else
 		request_reserve(req, submit_run);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "front/bench.h"
 #include "front/request.h"
 #include "front/v1.h"
 #include "front/v2.h"
@@ -21,6 +22,8 @@ const struct route routes[] = {
 	{GET, "/v1/ops/{op}", .answer = v1_op,
 	 .summary = "One operator: inputs, outputs, parameters, tolerances, an example"},
 	{POST, "/v1/ops/{op}", .start = request_run_start, .action = "run", .summary = "Run it"},
+	{POST, "/v1/ops/{op}/bench", .start = request_bench_start, .streams = true, .action = "bench",
+	 .options = bench_options, .summary = "Time it, over one case or a sweep: a line of JSON as each case finishes"},
 	{GET, "/v1/jobs", .answer = v1_jobs, .summary = "Jobs: what was sent with Prefer: respond-async"},
 	{GET, "/v1/jobs/{id}", .allow = JOB_METHODS, .answer = v1_job, .summary = "A job's state and progress"},
 	{DELETE, "/v1/jobs/{id}", .allow = JOB_METHODS, .answer = v1_job_delete,

@@ -19,7 +19,8 @@ struct route {
 	const char *action;		     /* what its job is called: Prefer: respond-async is honoured; or NULL */
 	const char *allow;		     /* where several rows have the path: all their methods; or NULL */
 	const char *summary;		     /* for GET / */
-	const struct op_param *options;	     /* that only this route has, beside run_options.c's; or NULL */
+	bool streams; /* the reply is lines as they come (stream.h): NDJSON or SSE; a request without tensors is fine */
+	const struct op_param *options; /* that only this route has, beside run_options.c's; or NULL */
 };
 
 /* Sets req->route, op_name, op, oip; 404 and 405 otherwise. */

@@ -9,8 +9,8 @@
 
 #include "worker/bench.h"
 
-#define CHECKED_COPIES 64			/* outputs of so many of the last timed runs are compared */
-#define CHECKED_BYTES ((uint64_t)1 << 30)	/* but not more than this of them */
+#define CHECKED_COPIES 64		  /* outputs of so many of the last timed runs are compared */
+#define CHECKED_BYTES ((uint64_t)1 << 30) /* but not more than this of them */
 
 struct bench {
 	struct run *r;
@@ -124,7 +124,8 @@ poison(void *cls, struct err *e)
 	if (b->rotation.block)
 		return 0;
 	for (int i = 0; i < OP_TENSORS_MAX; i++)
-		if (is_output(b, i) && dev_fill(b->r->d, b->r->call.tensors[i].data, 0xff, b->r->call.tensors[i].bytes, e))
+		if (is_output(b, i) &&
+		    dev_fill(b->r->d, b->r->call.tensors[i].data, 0xff, b->r->call.tensors[i].bytes, e))
 			return -1;
 	return 0;
 }

@@ -5,11 +5,11 @@
 
 #include "worker/rotation.h"
 
-#define ALIGNMENT 4096	/* of large tensors, as arenas have it; what kernels look at is at most 256 */
+#define ALIGNMENT 4096 /* of large tensors, as arenas have it; what kernels look at is at most 256 */
 #define SMALL_ALIGNMENT 256
 #define SMALL_BYTES 65536
-#define CHUNK_SHARE 16	  /* the chunk that the others are copied from stays in the cache: that part of it at most */
-#define POISON 0xff	  /* a NaN in every float dtype: an output that nobody wrote is seen */
+#define CHUNK_SHARE 16 /* the chunk that the others are copied from stays in the cache: that part of it at most */
+#define POISON 0xff    /* a NaN in every float dtype: an output that nobody wrote is seen */
 
 uint64_t
 rotation_wanted(uint64_t set, uint64_t cache)

@@ -69,7 +69,10 @@ class Contract:
         self.seen.add((method.lower(), template, status if status in responses else "default"))
         kind = r.get("content-type").split(";")[0]
         assert kind in documented["content"], "%s %s: %s is not documented" % (method, template, kind)
-        if kind.endswith("json"):
+        if kind == "application/x-ndjson":
+            for line in r.body.decode("ascii").splitlines():
+                validate(json.loads(line), documented["content"][kind]["schema"], "a line of %s" % template)
+        elif kind.endswith("json"):
             body = json.loads(calls.decoded(r).decode("ascii"))
             validate(body, documented["content"][kind]["schema"], "%s %s -> %s" % (method, template, status))
         for name in documented.get("headers", {}):
@@ -182,6 +185,7 @@ class Exchanges(unittest.TestCase):
             self.plain(contract, c)
             self.runs(contract, c)
             self.infers(contract, c)
+            self.benches(contract, c)
         self.draining(contract)
         wanted = {(*where, status) for where, op in contract.operations().items() for status in op["responses"]}
         self.assertEqual(sorted(wanted - contract.seen), [], "documented, but never seen")
@@ -250,6 +254,33 @@ class Exchanges(unittest.TestCase):
         r = c.request("PUT", "/v1/ops/rmsnorm", b"")
         self.assertEqual(r.status, 405)
         contract.check("POST", template, r)
+
+    def benches(self, contract, c):
+        template, form = "/v1/ops/{op}/bench", ("Content-Type", "application/x-www-form-urlencoded")
+        tiny = {"rmsnorm": "rows=2&hidden=8"}
+        for op in OPS:
+            path = template.replace("{op}", op)
+            body = (tiny.get(op, "batch=1,2&seqlen=4&heads=2&kv_heads=2,3") + "&iters=2&baseline=naive&samples=true"
+                    "&mode=cold,warm&dtype=fp32,bf16").encode()
+            self.go(contract, c, "POST", template, path, body, [form])
+            self.go(contract, c, "POST", template, path, body, [form, ("Accept", "text/event-stream")])
+            self.go(contract, c, "POST", template, path, b"nonsense=1", [form], status=422)
+        self.go(contract, c, "POST", template, template.replace("{op}", "none"), b"", status=404)
+        params, path = {"batch": [1, 2], "seqlen": 256, "heads": 8, "iters": 5, "mode": "warm"}, "/v1/ops/flash_attn_func/bench"
+        for again in (True, False):
+            validate({"params": params}, contract.schema("BenchRequest"), "our own request")
+            r = self.go(contract, c, "POST", template, path, json.dumps({"params": params}).encode(),
+                        [("Content-Type", "application/json")])
+            if again:  # so often that the second case takes some seconds
+                ms = json.loads(r.body.splitlines()[1])["kernel_ms"]["mean"]
+                params.update(progress=True, iters=min(10000, max(20, int(4000 / ms))))
+        self.assertIn(b'{"progress":', r.body, "took so short a time that there was none")
+        options = {p["name"]: p["schema"] for p in contract.operations()["post", template]["parameters"] if p["in"] == "query"}
+        page = json.loads(c.request("GET", "/v1/ops/rmsnorm").body)
+        for o in page["bench_options"]:
+            default = options[o["name"]].get("default")
+            self.assertEqual((None if default is None else str(default).lower(), options[o["name"]].get("enum")),
+                             (o["default"], o.get("choices")), o["name"])
 
     def infers(self, contract, c):
         request = contract.schema("InferRequest")
