@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import time
 import unittest
 
 import jsonschema
@@ -67,6 +68,9 @@ class Contract:
         documented = responses.get(status, responses.get("default"))
         assert documented is not None, "%s %s answers %s, which is not documented: %r" % (method, template, status, r)
         self.seen.add((method.lower(), template, status if status in responses else "default"))
+        if "content" not in documented:
+            assert (r.get("content-type"), r.body) == (None, b""), r
+            return r
         kind = r.get("content-type").split(";")[0]
         assert kind in documented["content"], "%s %s: %s is not documented" % (method, template, kind)
         if kind == "application/x-ndjson":
@@ -76,7 +80,7 @@ class Contract:
             body = json.loads(calls.decoded(r).decode("ascii"))
             validate(body, documented["content"][kind]["schema"], "%s %s -> %s" % (method, template, status))
         for name in documented.get("headers", {}):
-            wanted = {"Allow": r.status == 405, "Retry-After": r.status == 503,
+            wanted = {"Allow": r.status == 405, "Retry-After": r.status in (202, 409, 503), "Location": True, "Preference-Applied": True,
                       "Aiterd-Stats": b'"dry_run":true' not in r.body, "Server-Timing": b'"dry_run":true' not in r.body}
             assert (r.get(name) is not None) == wanted[name], (name, r.status, r.headers)
         return r
@@ -108,12 +112,12 @@ class Source(unittest.TestCase):
 
     def test_routes(self):
         rows = [(m, p, "summary" in more) for m, p, more in
-                re.findall(r'^\t\{(GET|POST), "([^"]+)", ([^}]+)\},', read("server", "front", "routes.c"), re.M)]
+                re.findall(r'^\t\{(GET|POST|DELETE), "([^"]+)", ([^}]+)\},', read("server", "front", "routes.c"), re.M)]
         self.assertGreater(len(rows), 20)
         self.assertEqual(sorted((m.lower(), p) for m, p, _ in rows), sorted(self.contract.operations()))
         index = server.request("GET", "/").body.decode()
-        listed = re.findall(r"^(GET, HEAD|POST) +(\S+)  ", index, re.M)
-        self.assertEqual(sorted((m[:4].rstrip(","), p) for m, p in listed),
+        listed = re.findall(r"^(GET, HEAD|POST|DELETE) +(\S+)  ", index, re.M)
+        self.assertEqual(sorted((m.split(",")[0], p) for m, p in listed),
                          sorted((m, p) for m, p, told in rows if told))
 
     def test_schemas_are_schemas(self):
@@ -186,6 +190,7 @@ class Exchanges(unittest.TestCase):
             self.runs(contract, c)
             self.infers(contract, c)
             self.benches(contract, c)
+            self.jobs(contract, c)
         self.draining(contract)
         wanted = {(*where, status) for where, op in contract.operations().items() for status in op["responses"]}
         self.assertEqual(sorted(wanted - contract.seen), [], "documented, but never seen")
@@ -197,7 +202,7 @@ class Exchanges(unittest.TestCase):
 
     def plain(self, contract, c):
         for path, item in contract.paths.items():
-            if "get" not in item:
+            if "get" not in item or "{id}" in path:
                 continue
             for op in OPS:
                 real = path.replace("{op}", op).replace("{version}", "1").replace("{slug}", "invalid-shape")
@@ -281,6 +286,41 @@ class Exchanges(unittest.TestCase):
             default = options[o["name"]].get("default")
             self.assertEqual((None if default is None else str(default).lower(), options[o["name"]].get("enum")),
                              (o["default"], o.get("choices")), o["name"])
+
+    def jobs(self, contract, c):
+        one, result, wait = "/v1/jobs/{id}", "/v1/jobs/{id}/result", [("Prefer", "wait=30")]
+        rms, form = calls.rmsnorm(), ("Content-Type", "application/x-www-form-urlencoded")
+        slow = calls.attention("fp32", shape=(1, 256, 256, 4, 4, 64, 64), lse=False)
+        paths = []
+        for call, query in ((rms, "format=npy"), (rms, "format=safetensors"), (rms, "format=json"),
+                            (rms, "dry_run=1"), (slow, "timeout_ms=30&iters=10000")):
+            r = send(c, call, query=query, headers=[("Prefer", "respond-async")])
+            self.assertEqual(contract.check("POST", "/v1/ops/{op}", r).status, 202, r)
+            paths.append(r.get("location"))
+        template = "/v1/ops/{op}/bench"
+        for accept in ("application/x-ndjson", "text/event-stream"):
+            r = self.go(contract, c, "POST", template, template.replace("{op}", "rmsnorm"), b"rows=2&hidden=8,16&iters=2",
+                        [form, ("Accept", accept), ("Prefer", "respond-async")], 202)
+            paths.append(r.get("location"))
+        for path in paths:
+            status = 504 if path == paths[4] else 200
+            self.go(contract, c, "GET", one, path)
+            self.go(contract, c, "GET", result, path + "/result", headers=wait, status=status)
+            self.go(contract, c, "GET", one, path)
+        self.assertEqual(len(json.loads(self.go(contract, c, "GET", "/v1/jobs").body)["jobs"]), len(paths))
+        r = send(c, slow, query="iters=10000", headers=[("Prefer", "respond-async")])
+        paths.append(r.get("location"))
+        self.go(contract, c, "GET", one, paths[-1])
+        self.go(contract, c, "GET", result, paths[-1] + "/result", status=409)
+        self.go(contract, c, "DELETE", one, paths[-1], status=202)
+        while c.request("GET", paths[-1]).status != 410:
+            time.sleep(0.02)
+        for status, path in ((404, "/v1/jobs/none"), (410, paths[-1])):
+            for method in ("GET", "DELETE"):
+                self.go(contract, c, method, one, path, status=status)
+            self.go(contract, c, "GET", result, path + "/result", status=status)
+        for path in paths[:-1]:
+            self.go(contract, c, "DELETE", one, path, status=204)
 
     def infers(self, contract, c):
         request = contract.schema("InferRequest")
