@@ -173,13 +173,28 @@ request_defer(struct request *req)
 	return true;
 }
 
-/* What the reply keeps occupied. */
+static bool
+lies_in(const unsigned char *p, const void *begin, uint64_t bytes)
+{
+	return p >= (const unsigned char *)begin && p < (const unsigned char *)begin + bytes;
+}
+
+/* What the reply keeps occupied: the request's memory as far as it is still lent, and what lies outside of it. */
 static uint64_t
 footprint(const struct request *work)
 {
+	const struct compute_request *run = work->run;
 	const struct body *b = &work->reply.body;
+	uint64_t bytes = run->mem.bytes + sizeof(*work) + sizeof(*run);
 
-	return work->run->mem.bytes + sizeof(*work) + sizeof(*work->run) + (b->owned != NULL ? b->bytes : 0);
+	for (int i = 0; i < b->n; i++) {
+		bool inside = lies_in(b->pieces[i].p, run, sizeof(*run));
+
+		for (int k = 0; k < run->mem.n && !inside; k++)
+			inside = lies_in(b->pieces[i].p, run->mem.blocks[k].data, run->mem.blocks[k].size);
+		bytes += inside ? 0 : b->pieces[i].n;
+	}
+	return bytes;
 }
 
 /* Its reply takes more room than all results together may. */

@@ -406,6 +406,80 @@ def problem_of(r, status, slug):
     return p
 
 
+FORM = ("Content-Type", "application/x-www-form-urlencoded")
+BENCH = "/v1/ops/flash_attn_func/bench"
+
+
+class Benches(unittest.TestCase):
+    """Sweeps without their clients: the lines are one reply at the end."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = t.Server(*SMALL, env={"AITERD_CACHE_BYTES": str(1 << 20)})
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def tearDown(self):
+        forget_all(self.server)
+
+    def lines(self, r, kind="application/x-ndjson"):
+        self.assertEqual((r.status, r.get("content-type")), (200, kind))
+        if kind == "application/x-ndjson":
+            return [json.loads(line) for line in r.body.decode("ascii").splitlines()]
+        events = r.body.decode("ascii").strip("\n").split("\n\n")
+        return [json.loads(re.fullmatch(r"event: \w+\ndata: (.*)", e).group(1)) for e in events]
+
+    def test_sweep(self):
+        body = b"batch=1,2&seqlen=16,32,7x&heads=2&head_dim=16&iters=3"
+        problem(self.server.request("POST", BENCH, body, [FORM, ASYNC]), 422)
+        self.assertEqual(jobs(self.server)["count"], 0)
+        body = b"batch=1,2&seqlen=16,32&heads=2&kv_heads=2,3&head_dim=16&iters=3&progress=true"
+        for kind in ("application/x-ndjson", "text/event-stream"):
+            path = start(self.server, BENCH, body, (FORM, ("Accept", kind)))
+            j = finished(self.server, path)
+            self.assertEqual((j["action"], j["state"]), ("bench", "done"))
+            self.assertEqual(j["progress"], {"done": 8, "of": 8, "unit": "cases"})
+            r = result(self.server, path)
+            lines = self.lines(r, kind)
+            self.assertEqual(lines[-1], {"done": True, "cases": 8, "failed": 4})
+            self.assertEqual([x["index"] for x in lines[:-1]], list(range(8)))
+            self.assertEqual(sum("error" in x for x in lines), 4)
+            self.assertTrue(all(x["kernel_ms"]["iters"] == 3 for x in lines[:-1] if "error" not in x))
+            self.assertEqual(result(self.server, path).body, r.body)
+            self.assertLess(info(self.server)["arena"]["borrowed"], 1 << 20)
+
+    def test_wait(self):
+        r = self.server.request("POST", BENCH, b"batch=1,2&seqlen=16&heads=2&iters=3", [FORM, wait_for(20)])
+        self.assertEqual([x.get("index") for x in self.lines(r)], [0, 1, None])
+        self.assertEqual(jobs(self.server)["count"], 0)
+        # All cases fail at once: the sweep is over before anybody could have waited.
+        r = self.server.request("POST", BENCH, b"batch=1,2&seqlen=16&heads=2&kv_heads=3", [FORM, ASYNC])
+        self.assertEqual(self.lines(r)[-1], {"done": True, "cases": 2, "failed": 2})
+        self.assertEqual(jobs(self.server)["count"], 0)
+
+    def test_cancel(self):
+        """In the midst of a sweep, and while it waits for the device."""
+        body = b"batch=" + b",".join(b"%d" % n for n in range(1, 33)) + b"&seqlen=128&heads=4&iters=200"
+        a, b = [start(self.server, BENCH, body, (FORM,)) for _ in range(2)]
+        until(lambda: state(self.server, a)["progress"]["done"] > 0 and state(self.server, b)["progress"]["done"] > 0, "cases")
+        self.assertEqual(state(self.server, a)["progress"]["of"], 32)
+        for path in (a, b):
+            self.assertEqual(self.server.request("DELETE", path).status, 202)
+            until(lambda path=path: self.server.request("GET", path).status == 410, "it is gone")
+        quiescent(self.server)
+
+    def test_client_leaves(self):
+        body = b"batch=1,2,3,4&seqlen=512&heads=8&iters=1000"
+        c = self.server.client(30)
+        c.send(c.head("POST", BENCH, [FORM, wait_for(30)], len(body)) + body)
+        until(lambda: jobs(self.server)["count"] == 1, "the job")
+        reset(c)
+        until(lambda: jobs(self.server)["count"] == 0, "it is cancelled")
+        quiescent(self.server)
+
+
 class Workers(unittest.TestCase):
     def test_killed(self):
         with t.Server(*SMALL) as s:
