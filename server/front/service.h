@@ -46,7 +46,7 @@ struct service {
 
 	_Atomic bool draining;
 	_Atomic uint32_t connections; /* open, over all loops */
-	_Atomic uint32_t requests; /* compute requests between their head and their reply's, or their job's, end */
+	_Atomic uint32_t requests;    /* compute requests between their head and their reply's, or their job's, end */
 	_Atomic uint64_t request_ids;
 	struct op_counters ops[MSG_OPS_MAX];
 	struct device_counters devices[DEVICES_MAX];
