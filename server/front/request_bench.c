@@ -204,7 +204,7 @@ case_prepare(struct request *req, struct err *e)
 		return -1;
 	if ((b->given.n_tensors > 0 ? given_inputs(req) : describe_inputs(req, e)) == -1)
 		return -1;
-	if (request_gather(req, e) == -1 || request_device(req, e) == -1)
+	if (request_bind(req, e) == -1 || request_device(req, e) == -1)
 		return -1;
 	if (intake_param_find(&run->in, "warmup") == NULL)
 		run->run.warmup = WARMUP;
@@ -369,7 +369,7 @@ sweep_on(struct request *req)
 			if (intake_unmade(&req->run->in, &bytes))
 				request_fill(req, case_filled);
 			else
-				request_help(req, reserve_work, case_submit);
+				case_filled(req);
 			if (!b->again)
 				break;
 			continue;
