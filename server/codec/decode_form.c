@@ -1,32 +1,31 @@
 /*
- * decode_form.c: bodies that hold no tensors but parameters: application/x-www-form-urlencoded, as `curl -d` sends it, and no
- * body at all. The inputs come by the parameter `inputs` then. Driven by the inflater; owns the text.
+ * decode_form.c: application/x-www-form-urlencoded bodies (curl -d), which hold parameters and no tensors; and no body at all,
+ * which is the shortest of them. Made by request_open.c for routes that need no tensors.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "codec/decoder.h"
-#include "codec/json.h"
+#include "text.h"
 
-#define FORM_MAX                                                                                                       \
-	((uint64_t)256 << 10) /* `inputs` alone may have 64 KiB, three times that when its quotes are escaped */
+#define FORM_MAX (256 * 1024)
 
-struct decoder_form {
+struct form {
 	struct decoder d;
-	struct json_gather text;
+	struct text text;
 };
 
 static int
 form_feed(struct decoder *d, const unsigned char *p, size_t n, struct err *e)
 {
-	struct decoder_form *f = (struct decoder_form *)d;
+	struct form *f = (struct form *)d;
 
-	if (f->text.len + n > FORM_MAX)
-		return err_set(
-			e, ERR_TOO_LARGE,
-			"the form is longer than 262144 bytes; application/x-www-form-urlencoded is for parameters, "
-			"send tensors as multipart/form-data (curl -F)");
-	return json_gather_add(&f->text, d->in->mem, FORM_MAX, p, n, e);
+	if (memchr(p, 0, n))
+		return err_set(e, ERR_MALFORMED_BODY, "the form holds a zero byte; write it as %%00");
+	text_addn(&f->text, (const char *)p, n);
+	if (f->text.failed)
+		return err_set(e, ERR_TOO_LARGE, "the form is longer than %d bytes", FORM_MAX);
+	return 0;
 }
 
 static size_t
@@ -42,28 +41,24 @@ form_advance(struct decoder *d, size_t n, struct err *e)
 {
 	(void)d;
 	(void)n;
-	return err_set(e, ERR_INTERNAL, "a form offers no window");
+	return err_set(e, ERR_INTERNAL, "a form has no window");
 }
 
 static int
 form_finish(struct decoder *d, struct err *e)
 {
-	struct decoder_form *f = (struct decoder_form *)d;
+	struct form *f = (struct form *)d;
 
-	if (f->text.len == 0)
-		return 0;
-	if (memchr(f->text.p, 0, f->text.len))
-		return err_set(e, ERR_MALFORMED_BODY, "the form holds a zero byte");
-	if (json_gather_add(&f->text, d->in->mem, FORM_MAX + 1, "", 1, e) < 0)
-		return -1;
 	return intake_query(d->in, f->text.p, e);
 }
 
 static void
 form_free(struct decoder *d)
 {
-	json_gather_free(&((struct decoder_form *)d)->text);
-	free(d);
+	struct form *f = (struct form *)d;
+
+	text_fini(&f->text);
+	free(f);
 }
 
 static const struct decoder_ops form_ops = {
@@ -78,11 +73,12 @@ static const struct decoder_ops form_ops = {
 struct decoder *
 decoder_form_new(struct intake *in)
 {
-	struct decoder_form *f = calloc(1, sizeof(*f));
+	struct form *f = calloc(1, sizeof(*f));
 
 	if (!f)
 		return NULL;
 	f->d.ops = &form_ops;
 	f->d.in = in;
+	text_init(&f->text, FORM_MAX);
 	return &f->d;
 }

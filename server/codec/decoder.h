@@ -43,13 +43,13 @@ struct decoder { /* first member of each decoder's struct */
 struct decoder *decoder_safetensors_new(struct intake *in);
 /* boundary as in the Content-Type, unquoted, 1..70 characters. */
 struct decoder *decoder_multipart_new(struct intake *in, const char *boundary, size_t len);
+/* application/x-www-form-urlencoded: parameters only; an empty body, too. */
+struct decoder *decoder_form_new(struct intake *in);
 /* The native JSON body. */
 struct decoder *decoder_json_new(struct intake *in);
 /* Open Inference Protocol: header_len < 0: all JSON; otherwise Inference-Header-Content-Length, with the
  * binary tensors after it (0: the raw body of the operator's only input). */
 struct decoder *decoder_oip_new(struct intake *in, int64_t header_len);
-/* Parameters alone: application/x-www-form-urlencoded, or no body. */
-struct decoder *decoder_form_new(struct intake *in);
 /* One .npy file as the input `name` (multipart uses it for its parts). */
 struct decoder *decoder_npy_new(struct intake *in, const char *name);
 

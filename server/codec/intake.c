@@ -26,8 +26,6 @@ intake_init(struct intake *in, const struct op *op, struct mem *mem, const struc
 	in->limits = *limits;
 	in->n_tensors = in->n_params = in->n_outputs = 0;
 	in->binary_output_all = false;
-	in->kept = NULL;
-	in->kept_cls = NULL;
 	in->id = NULL;
 	in->op_named[0] = '\0';
 }
@@ -157,14 +155,14 @@ intake_announce(struct intake *in, const char *name, size_t name_len, enum dtype
 		return NULL;
 	}
 	it = &in->tensors[in->n_tensors];
-	it->arrived = it->raw = it->shuffled = it->kept = it->generated = false;
+	it->arrived = it->raw = it->shuffled = it->generated = false;
 	it->name_len = name_len;
 	memcpy(it->name, name, name_len);
 	it->name[name_len] = '\0';
 	if (tensor_describe(&it->t, it->name, dt, rank, shape, e) < 0)
 		return NULL;
 	for (int i = 0; i < in->n_tensors; i++)
-		total += in->tensors[i].kept ? 0 : in->tensors[i].t.bytes;
+		total += in->tensors[i].t.bytes;
 	if (it->t.bytes > in->limits.tensor_bytes || total > in->limits.tensor_bytes - it->t.bytes) {
 		too_large(in, it, total, e);
 		return NULL;
@@ -365,11 +363,10 @@ no_such_tensor(const struct intake *in, const char *param, const char *name, siz
 static int
 not_bytes(const struct intake_tensor *it, const char *param, struct err *e)
 {
-	const char *found = it->kept ? "a tensor kept by the server" : "a generated tensor";
-
-	return err_param(e, ERR_INVALID_PARAMETER, param, found, "an input whose bytes are in the request",
-			 "'%s' is about '%s', which is %s: its dtype is known, and its bytes are in order", param,
-			 it->name, found);
+	return err_param(e, ERR_INVALID_PARAMETER, param, "a generated tensor",
+			 "an input whose bytes are in the request",
+			 "'%s' is about '%s', which is generated: its dtype is known, and its bytes are in order",
+			 param, it->name);
 }
 
 /* "dtype.q": says what a tensor's bytes are where its file cannot (numpy has no bf16 and no fp8). */
@@ -383,7 +380,7 @@ apply_dtype(struct intake *in, const struct intake_param *p, struct err *e)
 
 	if (!it)
 		return no_such_tensor(in, p->name, name, strlen(name), e);
-	if (it->generated || it->kept)
+	if (it->generated)
 		return not_bytes(it, p->name, e);
 	if (dt == DT_NONE)
 		return err_param(e, ERR_INVALID_PARAMETER, p->name, p->value, "a dtype such as bf16 or fp8_e4m3",
@@ -424,7 +421,7 @@ mark_shuffled(struct intake *in, const char *list, struct err *e)
 			struct intake_tensor *it = intake_tensor_find(in, p, n);
 			if (!it)
 				return no_such_tensor(in, "shuffle", p, n, e);
-			if (it->generated || it->kept)
+			if (it->generated)
 				return not_bytes(it, "shuffle", e);
 			it->shuffled = dtype_info((enum dtype)it->t.dtype)->size > 1;
 		}

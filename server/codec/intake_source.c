@@ -1,7 +1,7 @@
 /*
  * intake_source.c: inputs that are not sent but told: {"generate":"normal","dtype":"fp16","shape":[2,512,8,64],"seed":7}, which
- * generate.c then makes, and {"tensor":"w1"}, which the front keeps. Called for JSON bodies' inputs and for the parameter
- * `inputs`; part of intake.h. Owns nothing.
+ * generate.c then makes; {"tensor":"w1"} is known as the other kind of source. Called for JSON bodies' inputs and for the
+ * parameter `inputs`; part of intake.h. Owns nothing.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -269,33 +269,17 @@ add_generated(struct intake *in, const struct source *s, const char *name, size_
 }
 
 static int
-add_kept(struct intake *in, const struct source *s, const char *name, size_t len, struct err *e)
+add_kept(const struct source *s, struct err *e)
 {
-	const cJSON *kept = s->member[KEY_TENSOR];
-	struct intake_tensor *it;
-	struct tensor t;
-
 	for (int k = 0; k < KEY_COUNT; k++)
 		if (s->member[k] && k != KEY_TENSOR)
 			return err_input(e, ERR_MALFORMED_BODY, s->name, key_names[k], "tensor alone",
 					 "input %s: beside tensor, %s has no meaning", s->name, key_names[k]);
-	if (!in->kept)
-		return err_input(
-			e, ERR_UNSUPPORTED_PARAMETER, s->name, "tensor", "data, base64 or generate",
-			"input %s: this version of the server does not offer inputs kept by the server (\"tensor\"); "
-			"send data or base64, or generate",
-			s->name);
-	if (!cJSON_IsString(kept))
-		return err_input(e, ERR_MALFORMED_BODY, s->name, "no text", "the name of a kept tensor",
-				 "input %s: tensor must be the name of a kept tensor, or its id", s->name);
-	if (in->kept(in->kept_cls, s->name, kept->valuestring, &t, e) < 0)
-		return -1;
-	it = intake_announce(in, name, len, (enum dtype)t.dtype, t.rank, t.shape, e);
-	if (!it)
-		return -1;
-	it->t = t;
-	it->kept = it->arrived = true;
-	return 0;
+	return err_input(
+		e, ERR_UNSUPPORTED_PARAMETER, s->name, "tensor", "data, base64 or generate",
+		"input %s: this version of the server does not offer inputs kept by the server (\"tensor\"); send "
+		"data or base64, or generate",
+		s->name);
 }
 
 int
@@ -311,7 +295,7 @@ intake_source(struct intake *in, const char *name, size_t len, const struct cJSO
 	if (collect(&s, object, e) < 0)
 		return -1;
 	if (s.member[KEY_TENSOR])
-		return add_kept(in, &s, name, len, e);
+		return add_kept(&s, e);
 	return add_generated(in, &s, name, len, e);
 }
 

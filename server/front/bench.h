@@ -26,9 +26,7 @@ struct bench {
 
 void bench_free(struct bench **b);
 
-/* Lines, as NDJSON or as the event of that name. */
-void bench_tell(struct request *req, const char *event, struct text *line);
-/* The case at hand: done, or failed with this. */
+/* The line of the case at hand: done, or failed with this, or how far it is. */
 void bench_line(struct request *req, struct text *t);
 void bench_line_failed(struct request *req, const struct err *e, struct text *t);
 void bench_line_progress(struct request *req, uint64_t runs, uint64_t of, struct text *t);

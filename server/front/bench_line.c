@@ -5,30 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "clock.h"
 #include "front/bench.h"
 #include "front/peaks.h"
 #include "front/problem.h"
-#include "front/stream.h"
-
-void
-bench_tell(struct request *req, const char *event, struct text *line)
-{
-	struct text t;
-
-	text_init(&t, line->ceiling + 64);
-	if (req->events)
-		text_addf(&t, "event: %s\ndata: ", event);
-	if (line->failed)
-		text_fail(&t);
-	else
-		text_addn(&t, line->p, line->len);
-	text_add(&t, req->events ? "\n\n" : "\n");
-	if (!t.failed)
-		stream_write(req, t.p, t.len);
-	text_fini(&t);
-	req->run->bench->told_ns = clock_ns();
-}
 
 /* {"case":{...},"index":0,"of":4 */
 static void

@@ -4,8 +4,8 @@
  *
  *   request_begin()   head is there: route it; answer at once, or set up decoders and take the body
  *   request_body_*()  conn.c brings the body
- *   request_body_end()  decode what is left, then what the route starts: a run binds, makes generated inputs, plans and
- *                     submits to the device                                                      (request_run.c)
+ *   request_body_end()  decode what is left, then what the route starts: a run binds, plans and submits to the
+ *                     device                                                          (request_run.c)
  *   link's done         statistics -> encode                                            (request_reply.c)
  *   request_ready()   libmicrohttpd sends the reply
  *   request_end()     sent, or the client is gone: everything is freed, here and nowhere else
@@ -62,7 +62,6 @@ struct compute_request {
 	struct run_options run;
 	unsigned device;
 	struct link_job job;
-	request_done_f made;  /* what follows the making of inputs */
 	request_done_f after; /* what follows the reserving, then the job */
 	bool submitted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
@@ -180,22 +179,23 @@ int request_open(struct request *req, struct err *e);
 
 /* request_bench.c: the start of a bench request; see front/bench.h. */
 void request_bench_start(struct request *req);
+/* request_fill.c: make the generated inputs; `then` on the loop, with req->err set if they could not be made. Done before
+ * route->start, unless the route does it itself (route->fills). */
+void request_fill(struct request *req, request_done_f then);
 
 /* request_run.c: the body is complete: what is left of its decoding, then route->start. */
 void request_decode(struct request *req);
 /* Route's start: run the operator. Other starts are made of the same steps: */
 void request_run_start(struct request *req);
-/* what the intake holds into run->job.msg.call and run->run: parameters and options, shapes bound; */
+/* what the intake holds into run->job.msg.call and run->run: parameters and options, shapes bound; all inputs have data; */
 int request_gather(struct request *req, struct err *e);
+/* the first half of it, for which generated inputs need no data yet; */
+int request_bind(struct request *req, struct err *e);
 /* request_device.c: the device for run->run's device, impl and baseline into run->device; */
 int request_device(struct request *req, struct err *e);
-/* request_fill.c: make the generated inputs; `then` on the loop, with req->err set if they could not be made. */
-void request_fill(struct request *req, request_done_f then);
-/* what may look at the inputs' data, when all of them have any: the operator's check of them, hints; */
+/* the other half: what may look at the inputs' data, when all of them have any; */
 int request_gather_data(struct request *req, struct err *e);
-/* (request_gather did that unless inputs are still to be made;) both, then `after`; an error is replied; */
-void request_inputs(struct request *req, request_done_f after);
-/* the same, then memory for the outputs of run->job.msg.call, then `after`; */
+/* memory for the outputs of run->job.msg.call, then `after`; */
 void request_reserve(struct request *req, request_done_f after);
 /* run->job to run->device, then `after`, with what came of it in run->done. A request has one job at a time. When the
  * client has gone meanwhile, `after` is not called. */

@@ -204,7 +204,7 @@ case_prepare(struct request *req, struct err *e)
 		return -1;
 	if ((b->given.n_tensors > 0 ? given_inputs(req) : describe_inputs(req, e)) == -1)
 		return -1;
-	if (request_gather(req, e) == -1 || request_device(req, e) == -1)
+	if (request_bind(req, e) == -1 || request_device(req, e) == -1)
 		return -1;
 	if (intake_param_find(&run->in, "warmup") == NULL)
 		run->run.warmup = WARMUP;
@@ -245,6 +245,26 @@ reserve_work(struct helper_task *t)
 
 static void sweep_on(struct request *req);
 
+/* As NDJSON or as the event of that name. */
+static void
+tell(struct request *req, const char *event, struct text *line)
+{
+	struct text t;
+
+	text_init(&t, line->ceiling + 64);
+	if (req->events)
+		text_addf(&t, "event: %s\ndata: ", event);
+	if (line->failed)
+		text_fail(&t);
+	else
+		text_addn(&t, line->p, line->len);
+	text_add(&t, req->events ? "\n\n" : "\n");
+	if (!t.failed)
+		stream_write(req, t.p, t.len);
+	text_fini(&t);
+	req->run->bench->told_ns = clock_ns();
+}
+
 static void
 case_end(struct request *req, const struct err *e)
 {
@@ -258,7 +278,7 @@ case_end(struct request *req, const struct err *e)
 	} else {
 		bench_line(req, &t);
 	}
-	bench_tell(req, e != NULL ? "error" : "case", &t);
+	tell(req, e != NULL ? "error" : "case", &t);
 	text_fini(&t);
 	case_free(req);
 	b->index++;
@@ -319,7 +339,7 @@ sweep_over(struct request *req)
 	text_init(&t, LINE_MAX);
 	text_addf(&t, "{\"done\":true,\"cases\":%llu,\"failed\":%llu}", (unsigned long long)b->sweep.cases,
 		  (unsigned long long)b->failed);
-	bench_tell(req, "done", &t);
+	tell(req, "done", &t);
 	text_fini(&t);
 	stream_end(req);
 }
@@ -350,7 +370,7 @@ sweep_on(struct request *req)
 			if (intake_unmade(&req->run->in, &bytes))
 				request_fill(req, case_filled);
 			else
-				request_help(req, reserve_work, case_submit);
+				case_filled(req);
 			if (!b->again)
 				break;
 			continue;
@@ -394,7 +414,7 @@ reader_waits(struct request *req, uint64_t now_ns)
 		return;
 	text_init(&t, LINE_MAX);
 	bench_line_progress(req, runs, of, &t);
-	bench_tell(req, "progress", &t);
+	tell(req, "progress", &t);
 	text_fini(&t);
 }
 

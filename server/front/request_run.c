@@ -90,12 +90,11 @@ ask_outputs(struct request *req, struct op_call *c, struct err *e)
 }
 
 int
-request_gather(struct request *req, struct err *e)
+request_bind(struct request *req, struct err *e)
 {
 	struct compute_request *run = req->run;
 	struct op_call *c = &run->job.msg.call;
 	struct intake *in = &run->in;
-	uint64_t bytes;
 	int i, k;
 
 	if (in->op_named[0] != '\0' && strcmp(in->op_named, req->op->name) != 0)
@@ -115,11 +114,10 @@ request_gather(struct request *req, struct err *e)
 					 "input %s was sent twice", in->tensors[i].name);
 		c->tensors[k] = in->tensors[i].t;
 	}
-	if (op_params_finish(req->op, c, e) == -1 || op_bind(req->op, c, e) == -1)
-		return -1;
-	return intake_unmade(in, &bytes) ? 0 : request_gather_data(req, e);
+	return op_params_finish(req->op, c, e) == -1 ? -1 : op_bind(req->op, c, e);
 }
 
+/* What may look at the inputs' data, when all of them have any: generated ones only now. */
 int
 request_gather_data(struct request *req, struct err *e)
 {
@@ -138,6 +136,12 @@ request_gather_data(struct request *req, struct err *e)
 	if (run->hints.len > 0)
 		text_add(&run->hints, "]");
 	return 0;
+}
+
+int
+request_gather(struct request *req, struct err *e)
+{
+	return request_bind(req, e) == -1 ? -1 : request_gather_data(req, e);
 }
 
 /* ---------------------------------------------------------------- forms that depend on the outputs */
@@ -221,30 +225,6 @@ request_submit(struct request *req, request_done_f after)
 		request_placed(req, ticket);
 }
 
-/* ---------------------------------------------------------------- memory */
-
-static void
-inputs_made(struct request *req)
-{
-	req->t[T_DECODED] = clock_ns();
-	if (req->err.code != ERR_NONE || request_gather_data(req, &req->err) == -1)
-		request_reply_error(req);
-	else
-		req->run->made(req);
-}
-
-void
-request_inputs(struct request *req, request_done_f after)
-{
-	uint64_t bytes;
-
-	req->run->made = after;
-	if (intake_unmade(&req->run->in, &bytes))
-		request_fill(req, inputs_made);
-	else
-		after(req);
-}
-
 /* Memory for the outputs. */
 static void
 reserve_work(struct helper_task *t)
@@ -275,13 +255,14 @@ reserve_done(struct request *req)
 	reserved(req);
 }
 
-static void
-reserve_outputs(struct request *req)
+void
+request_reserve(struct request *req, request_done_f after)
 {
 	const struct op_call *c = &req->run->job.msg.call;
 	uint64_t bytes = 0;
 	int i;
 
+	req->run->after = after;
 	for (i = 0; i < op_tensor_count(req->op); i++)
 		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE)
 			bytes = c->tensors[i].bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + c->tensors[i].bytes;
@@ -291,13 +272,6 @@ reserve_outputs(struct request *req)
 	}
 	reserve_work(&req->task);
 	reserved(req);
-}
-
-void
-request_reserve(struct request *req, request_done_f after)
-{
-	req->run->after = after;
-	request_inputs(req, reserve_outputs);
 }
 
 /* ---------------------------------------------------------------- the run */
@@ -317,31 +291,53 @@ submit_run(struct request *req)
 	request_submit(req, run->run.dry_run ? request_dry_answer : request_answer);
 }
 
+static void
+run_filled(struct request *req)
+{
+	req->t[T_DECODED] = clock_ns();
+	if (req->err.code != ERR_NONE || request_gather_data(req, &req->err) == -1)
+		request_reply_error(req);
+	else if (req->run->run.dry_run)
+		submit_run(req);
+	else
+		request_reserve(req, submit_run);
+}
+
 void
 request_run_start(struct request *req)
 {
 	struct err *e = &req->err;
+	uint64_t bytes;
 
-	if (request_gather(req, e) == -1 || request_device(req, e) == -1 || settle_form(req, e) == -1)
+	if (request_bind(req, e) == -1 || request_device(req, e) == -1 || settle_form(req, e) == -1)
 		request_reply_error(req);
-	else if (req->run->run.dry_run && req->op->check_data == NULL)
-		submit_run(req);
-	else if (req->run->run.dry_run)
-		request_inputs(req, submit_run);
+	else if (intake_unmade(&req->run->in, &bytes) && (!req->run->run.dry_run || req->op->check_data != NULL))
+		request_fill(req, run_filled);
 	else
-		request_reserve(req, submit_run);
+		run_filled(req);
 }
 
 /* ---------------------------------------------------------------- the body is complete */
 
 static void
-decoded(struct request *req)
+filled(struct request *req)
 {
 	req->t[T_DECODED] = clock_ns();
 	if (req->err.code != ERR_NONE)
 		request_reply_error(req);
 	else if (!request_defer(req))
 		req->route->start(req);
+}
+
+static void
+decoded(struct request *req)
+{
+	uint64_t bytes;
+
+	if (req->err.code == ERR_NONE && !req->route->fills && intake_unmade(&req->run->in, &bytes))
+		request_fill(req, filled);
+	else
+		filled(req);
 }
 
 static void

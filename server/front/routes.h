@@ -16,9 +16,10 @@ struct route {
 	/* One of the two: */
 	void (*answer)(struct request *req); /* a page: must make the reply at once */
 	void (*start)(struct request *req);  /* takes a body: request_open() and on; called when it is decoded */
-	const char *action;		     /* what its job is called: Prefer: respond-async is honoured; or NULL */
-	const char *allow;		     /* where several rows have the path: all their methods; or NULL */
-	const char *summary;		     /* for GET / */
+	bool fills;	     /* start makes generated inputs itself, when it has seen that the rest is right */
+	const char *action;  /* what its job is called: Prefer: respond-async is honoured; or NULL */
+	const char *allow;   /* where several rows have the path: all their methods; or NULL */
+	const char *summary; /* for GET / */
 	bool streams; /* the reply is lines as they come (stream.h): NDJSON or SSE; a request without tensors is fine */
 	const struct op_param *options; /* that only this route has, beside run_options.c's; or NULL */
 };

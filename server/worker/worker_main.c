@@ -132,6 +132,8 @@ job_is_tiny(const struct job *j)
 
 	if (j->msg.dry)
 		return true;
+	if (j->msg.bench != BENCH_NONE)
+		return false;
 	for (int i = 0; i < OP_TENSORS_MAX; i++)
 		bytes += j->msg.call.tensors[i].bytes;
 	return bytes <= RUN_TINY_BYTES && j->msg.warmup + j->msg.iters <= 2 && !j->msg.flush &&
