@@ -13,6 +13,7 @@
 #include "front/problem.h"
 #include "front/routes.h"
 #include "front/stream.h"
+#include "front/tensors.h"
 #include "log.h"
 
 #define TEXT_MAX (256 * 1024) /* of JSON, whose memory is made ahead */
@@ -85,16 +86,22 @@ compute_shed(struct compute_request *run)
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
 	bench_free(&run->bench);
+	request_check_free(&run->check);
 	free(run->fill);
 	run->fill = NULL;
 	text_fini(&run->hints);
 }
 
 static void
-compute_fini(struct compute_request *run)
+compute_fini(struct request *req)
 {
+	struct compute_request *run = req->run;
+
 	compute_shed(run);
+	request_keep_free(req);
+	tensors_request_free(req);
 	mem_fini(&run->mem);
+	text_fini(&run->kept);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
 }
@@ -107,7 +114,7 @@ request_unref(struct request *req)
 	body_fini(&req->reply.body);
 	stream_free(&req->stream);
 	if (req->run != NULL) {
-		compute_fini(req->run);
+		compute_fini(req);
 		spare_give(&req->loop->computes, req->run);
 	}
 	if (req->counted)
@@ -126,6 +133,7 @@ request_shed(struct request *req)
 		keep[i] = req->reply.body.pieces[i].p;
 	compute_shed(req->run);
 	mem_shed(&req->run->mem, keep, n);
+	request_kept_shed(req->run, keep, n);
 	stream_free(&req->stream);
 }
 
@@ -134,7 +142,7 @@ request_free_work(struct request *work)
 {
 	body_fini(&work->reply.body);
 	stream_free(&work->stream);
-	compute_fini(work->run);
+	compute_fini(work);
 	free(work->run);
 	free(work);
 }
@@ -224,7 +232,7 @@ request_begin(struct request *req)
 		return;
 	}
 	req->route->answer(req);
-	assert(req->ready || req->wait_until_ns != 0);
+	assert(req->ready || req->helped != NULL || req->wait_until_ns != 0);
 }
 
 enum request_turn

@@ -17,6 +17,7 @@
 
 struct helpers;
 struct jobs;
+struct store;
 struct loop;
 
 /* Cumulative per operator, as OIP's statistics extension wants them. Nanoseconds. */
@@ -37,6 +38,7 @@ struct service {
 	struct supervisor *sup;
 	struct helpers *helpers;
 	struct jobs *jobs;
+	struct store *store; /* kept tensors */
 	struct loop *loops[LOOPS_MAX];
 	int n_loops;
 
