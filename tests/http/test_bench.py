@@ -5,6 +5,7 @@ of a case and of the request; readers that are slow or leave. Read with Python's
 import http.client
 import json
 import re
+import signal
 import statistics
 import threading
 import time
@@ -39,8 +40,8 @@ def tearDownModule():
 class Bench:
     """A bench request under way. Parameters go into a form, as curl -d sends them."""
 
-    def __init__(self, path, accept=None, body=None, kind="application/x-www-form-urlencoded", **params):
-        self.connection = http.client.HTTPConnection(*server.address, timeout=60)
+    def __init__(self, path, accept=None, body=None, kind="application/x-www-form-urlencoded", at=None, **params):
+        self.connection = http.client.HTTPConnection(*(at or server).address, timeout=60)
         headers = {"Accept": accept} if accept else {}
         if body is None:
             body = urllib.parse.urlencode(params).encode()
@@ -261,7 +262,7 @@ class Streams(unittest.TestCase):
 
     def test_lines_come_one_at_a_time(self):
         """The first case is told long before the last has begun."""
-        with Bench(ATTENTION, seqlen="16,16,16,1024", batch=8, iters=5, mode="warm") as b:
+        with Bench(ATTENTION, seqlen="16,16,16,512", batch=2, iters=5, mode="warm") as b:
             begin, at = time.monotonic(), []
             for _ in range(4):
                 b.line()
@@ -274,7 +275,7 @@ class Streams(unittest.TestCase):
         """A case that takes longer than the idle timeout (3 s) is told of about once a second, and is not cut."""
         until(lambda: info(server)["server"]["requests"] == 0, "nothing runs")
         iters = self.iterations(5)
-        with Bench(ATTENTION, batch=8, seqlen=512, mode="warm", iters=iters, progress="true") as b:
+        with Bench(ATTENTION, batch=2, seqlen=256, mode="warm", iters=iters, progress="true") as b:
             found, begin = [], time.monotonic()
             while "done" not in (found[-1] if found else {}):
                 found.append(b.line())
@@ -290,11 +291,11 @@ class Streams(unittest.TestCase):
 
     def iterations(self, seconds):
         """So many of this test's runs take about so long."""
-        x, = lines(ATTENTION, batch=8, seqlen=512, mode="warm", iters=5)
+        x, = lines(ATTENTION, batch=2, seqlen=256, mode="warm", iters=5)
         return min(10000, max(20, int(seconds * 1000 / x["kernel_ms"]["mean"])))
 
     def test_a_client_that_leaves_ends_the_work(self):
-        with Bench(ATTENTION, batch=8, seqlen="16,2048,2048", mode="warm", iters=5000) as b:
+        with Bench(ATTENTION, batch=2, seqlen="16,512,512", mode="warm", iters=10000) as b:
             self.assertEqual(b.line()["index"], 0)
         begin = time.monotonic()
         until(lambda: info(server)["server"]["requests"] == 0, "the sweep has ended", 10)
@@ -341,6 +342,23 @@ class Streams(unittest.TestCase):
             self.assertTrue(c.closed(10))
         r = server.request("GET", RMS)
         problem(r, 405, "method-not-allowed")
+
+    def test_a_server_that_leaves(self):
+        """It drains for as long as it may; then the reply breaks off, and nothing is left behind."""
+        s = t.Server("--loops", "1", "--threads", "1", "--prefault", "1M", "--drain-timeout", "1",
+                     env={"AITERD_CACHE_BYTES": str(CACHE)})
+        try:
+            with Bench(ATTENTION, at=s, batch=2, seqlen="16,256", mode="warm", iters=10000) as b:
+                self.assertEqual(b.line()["index"], 0)
+                s.process.send_signal(signal.SIGTERM)
+                with self.assertRaises((http.client.IncompleteRead, ConnectionError)):
+                    while b.reply.read1(100):
+                        pass
+            self.assertEqual(s.process.wait(20), 1, "it says that a request was not finished")
+            self.assertIn("1 requests unfinished", s.text())
+            s.check_sanitizers()
+        finally:
+            s.kill()
 
     def test_keep_alive(self):
         """After the last chunk the connection serves on."""
