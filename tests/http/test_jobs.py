@@ -480,6 +480,104 @@ class Benches(unittest.TestCase):
         quiescent(self.server)
 
 
+class Checks(unittest.TestCase):
+    """Checks without their clients, and results that lie in kept tensors."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = t.Server(*SMALL)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def tearDown(self):
+        for k in json.loads(self.server.request("GET", "/v1/tensors").body.decode())["tensors"]:
+            self.server.request("DELETE", "/v1/tensors/" + k["name"])
+        forget_all(self.server)
+
+    def keep(self, name, array):
+        r = self.server.request("PUT", "/v1/tensors/" + name, t.npy(array), [("Content-Type", "application/x-npy")])
+        self.assertIn(r.status, (200, 201), r)
+
+    def test_verdict(self):
+        a = {"x": t.normal((300, 256), "fp32", 1), "weight": t.normal((256,), "fp32", 2)}
+        good = t.rmsnorm(a["x"], a["weight"]).astype(np.float32)
+        bad = good.copy()
+        bad[7, 9] += 1
+        for mine, right in ((good, True), (bad, False)):
+            path = start(self.server, RUN + "/check?runs=5", t.safetensors({**a, "expected.out": mine}))
+            j = finished(self.server, path)
+            self.assertEqual((j["action"], j["state"], j["progress"]), ("check", "done", {"done": 6, "of": 6, "unit": "iterations"}))
+            v = json.loads(result(self.server, path).body.decode())
+            self.assertEqual((v["pass"], v["determinism"]["runs"], v["determinism"]["identical"]), (right, 5, True))
+            self.assertEqual(v["outputs"]["out"]["vs_reference"]["mismatched"], int(not right))
+        problem(self.server.request("POST", RUN + "/check", t.safetensors(a), [SAFETENSORS, ASYNC]), 422, "missing-input")
+        self.assertEqual(jobs(self.server)["count"], 2)
+        self.assertLess(info(self.server)["arena"]["borrowed"], 1 << 20)
+
+    def test_cancelled_between_its_jobs(self):
+        q = t.normal((1, 256, 4, 64), "fp32", 1)
+        path = start(self.server, ATTENTION + "/check?runs=1000", t.safetensors({"q": q, "k": q, "v": q, "expected.out": q}))
+        until(lambda: state(self.server, path)["progress"]["done"] > 3, "it is at work")
+        self.assertEqual(state(self.server, path)["progress"]["of"], 1001)
+        self.assertEqual(self.server.request("DELETE", path).status, 202)
+        until(lambda: self.server.request("GET", path).status == 410, "it is gone", 5)
+        quiescent(self.server)
+
+    def test_client_of_a_check_leaves(self):
+        q = t.normal((1, 256, 4, 64), "fp32", 1)
+        body = t.safetensors({"q": q, "k": q, "v": q, "expected.out": q})
+        with self.server.client() as c:
+            c.send(c.head("POST", ATTENTION + "/check?runs=1000", [SAFETENSORS], len(body)) + body)
+            busy(self.server)
+        until(lambda: info(self.server)["server"]["requests"] == 0, "it is cancelled", 5)
+
+    def test_case_file_with_a_kept_input(self):
+        """The reply lies in what the server had kept: that may be deleted, the result is still there and right."""
+        x, weight = t.normal((3000, 256), "fp32", 1), t.normal((256,), "fp32", 2)
+        self.keep("x", x)
+        mine = t.rmsnorm(x, weight).astype(np.float32)
+        path = start(self.server, RUN + '/check?format=safetensors&inputs={"x":{"tensor":"x"}}'.replace('"', "%22").replace("{", "%7B").replace("}", "%7D"),
+                     t.safetensors({"weight": weight, "expected.out": mine}))
+        finished(self.server, path)
+        self.assertEqual(self.server.request("DELETE", "/v1/tensors/x").status, 204)
+        self.keep("other", np.zeros_like(x))
+        tensors, meta = t.safetensors_parse(result(self.server, path).body)
+        self.assertTrue(np.array_equal(tensors["x"], x) and np.array_equal(tensors["expected.out"], mine))
+        self.assertTrue(json.loads(meta["verdict"])["pass"])
+
+    def test_kept_input_is_let_go(self):
+        """A result that does not lie in it does not hold it: deleted, its memory is back."""
+        x = np.random.default_rng(1).standard_normal((8, 262144), np.float32)
+        self.keep("x", x)
+        before = info(self.server)["arena"]["borrowed"]
+        self.assertGreaterEqual(before, 8 << 20)
+        path = start(self.server, RUN + "?outputs=digest&inputs=%7B%22x%22:%7B%22tensor%22:%22x%22%7D%7D",
+                     t.safetensors({"weight": np.ones(262144, np.float32)}))
+        self.assertEqual(finished(self.server, path)["state"], "done")
+        self.assertEqual(self.server.request("DELETE", "/v1/tensors/x").status, 204)
+        self.assertLess(info(self.server)["arena"]["borrowed"], 1 << 20)
+        self.assertEqual(result(self.server, path).status, 200)
+
+    def test_kept_output(self):
+        """The result lies in the output that was kept; each of the two may go first."""
+        body = rms_big(4)
+        want = t.rmsnorm(t.safetensors_parse(body)[0]["x"], np.ones(262144))
+        for first in ("tensor", "job"):
+            path = start(self.server, RUN + "?keep.out=y", body)
+            finished(self.server, path)
+            if first == "tensor":
+                self.assertEqual(self.server.request("DELETE", "/v1/tensors/y").status, 204)
+                self.keep("z", np.zeros((4, 262144), np.float32))
+                t.assert_close(t.safetensors_parse(result(self.server, path).body)[0]["out"], want, "fp32")
+                self.assertGreaterEqual(jobs(self.server)["bytes"], 4 << 20)
+            self.assertEqual(self.server.request("DELETE", path).status, 204)
+            if first == "job":
+                r = self.server.request("GET", "/v1/tensors/y?format=npy")
+                t.assert_close(t.npy_parse(r.body), want, "fp32")
+
+
 class Workers(unittest.TestCase):
     def test_killed(self):
         with t.Server(*SMALL) as s:
