@@ -4,6 +4,7 @@ of a case and of the request; readers that are slow or leave. Read with Python's
 """
 import http.client
 import json
+import os
 import re
 import signal
 import statistics
@@ -359,6 +360,17 @@ class Streams(unittest.TestCase):
             s.check_sanitizers()
         finally:
             s.kill()
+
+    def test_a_worker_that_dies(self):
+        """Its case fails with the worker's end, the next one runs on the new worker."""
+        with Bench(ATTENTION, batch=2, seqlen="16,512,16", mode="warm", iters=5000, progress="true") as b:
+            while b.line().get("progress", {}).get("index") != 1:
+                pass
+            os.kill(info(server)["devices"][0]["pid"], signal.SIGKILL)
+            failed, good, done = [x for x in iter(b.line, None) if "progress" not in x]
+        self.assertEqual(failed["error"]["type"], "/problems/worker-crashed")
+        self.assertEqual((good["index"], good["validated"]), (2, True))
+        self.assertEqual(done, {"done": True, "cases": 3, "failed": 1})
 
     def test_keep_alive(self):
         """After the last chunk the connection serves on."""
