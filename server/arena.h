@@ -68,6 +68,8 @@ struct mem_block {
 #define ARENA_SMALLEST ((uint64_t)64 << 10)
 uint64_t arena_limit(const struct arena_pool *pool);
 int arena_borrow(struct arena_pool *pool, uint64_t bytes, struct mem_block *b, struct err *e);
+/* What an arena for so many bytes has, at least; UINT64_MAX when there is none so large. */
+uint64_t arena_size(uint64_t bytes);
 /* No arena of a fitting class is free. */
 bool arena_would_grow(struct arena_pool *pool, uint64_t bytes);
 void arena_return(struct arena_pool *pool, const struct mem_block *blocks, int n);
@@ -83,6 +85,9 @@ struct mem {
 void mem_init(struct mem *m, struct arena_pool *pool, uint64_t limit);
 void mem_fini(struct mem *m); /* returns all arenas; idempotent */
 
+/* Give back what was borrowed but for where these n places are; no tensor may lie in the rest any more. */
+void mem_shed(struct mem *m, const void *const *keep, int n);
+
 /* Hint: about this many bytes will be wanted in all (the Content-Length); borrows one arena for them. */
 int mem_expect(struct mem *m, uint64_t bytes, struct err *e);
 
@@ -95,5 +100,11 @@ int mem_tensor(struct mem *m, struct tensor *t, struct err *e);
 
 /* The same for plain bytes that are no tensor (a JSON text, an encoded reply). NULL + err on failure. */
 void *mem_alloc(struct mem *m, uint64_t bytes, struct err *e);
+
+/* The arena that the tensor lies in; NULL: it lies elsewhere. */
+const struct mem_block *mem_block_of(const struct mem *m, const struct tensor *t);
+
+/* That arena, with all else in it, is the caller's from now on, to be returned with arena_return(). */
+void mem_detach(struct mem *m, const struct tensor *t, struct mem_block *b);
 
 #endif

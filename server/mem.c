@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "arena.h"
 #include "arena_poison.h"
@@ -26,6 +27,28 @@ mem_fini(struct mem *m)
 	arena_return(m->pool, m->blocks, m->n);
 	m->n = 0;
 	m->bytes = 0;
+}
+
+void
+mem_shed(struct mem *m, const void *const *keep, int n)
+{
+	int kept = 0;
+
+	for (int i = 0; i < m->n; i++) {
+		struct mem_block b = m->blocks[i];
+		bool wanted = false;
+
+		for (int k = 0; k < n && !wanted; k++)
+			wanted = (const unsigned char *)keep[k] >= b.data &&
+				 (const unsigned char *)keep[k] < b.data + b.size;
+		if (wanted) {
+			m->blocks[kept++] = b;
+			continue;
+		}
+		arena_return(m->pool, &b, 1);
+		m->bytes -= b.size;
+	}
+	m->n = kept;
 }
 
 static struct mem_block *
@@ -160,4 +183,28 @@ mem_alloc(struct mem *m, uint64_t bytes, struct err *e)
 	const struct mem_block *b = mem_cut(m, bytes, &offset, e);
 
 	return b ? b->data + offset : NULL;
+}
+
+const struct mem_block *
+mem_block_of(const struct mem *m, const struct tensor *t)
+{
+	int i = 0;
+
+	while (i < m->n && (m->blocks[i].slab != t->slab || t->offset < m->blocks[i].offset ||
+			    t->offset - m->blocks[i].offset >= m->blocks[i].size))
+		i++;
+	return i < m->n ? &m->blocks[i] : NULL;
+}
+
+void
+mem_detach(struct mem *m, const struct tensor *t, struct mem_block *b)
+{
+	const struct mem_block *found = mem_block_of(m, t);
+	int i = (int)(found - m->blocks);
+
+	assert(found);
+	*b = *found;
+	m->bytes -= b->size;
+	m->n--;
+	memmove(&m->blocks[i], &m->blocks[i + 1], (size_t)(m->n - i) * sizeof(m->blocks[0]));
 }

@@ -20,8 +20,12 @@
 #include "front/helpers.h"
 #include "front/link.h"
 #include "front/loop.h"
+#include "front/store.h"
 #include "ops/op.h"
 
+struct check;
+struct job;
+struct jobs;
 struct request;
 struct route;
 
@@ -47,8 +51,10 @@ struct reply {
 	const char *encoding; /* Content-Encoding, NULL: none */
 	uint32_t retry_after_s;
 	bool close;
-	const char *stats; /* one line of JSON, or NULL */
-	char timing[400];  /* Server-Timing, or "" */
+	const char *stats;		/* one line of JSON, or NULL */
+	const char *etag, *tensor;	/* fields of kept tensors (tensors.c), or NULL */
+	const char *location, *applied; /* Location; Preference-Applied; NULL: none */
+	char timing[400];		/* Server-Timing, or "" */
 };
 
 /* The compute part; made only for requests that run an operator. All zero at first, up to `mem`. */
@@ -59,17 +65,25 @@ struct compute_request {
 	struct run_options run;
 	unsigned device;
 	struct link_job job;
-	request_done_f after; /* what follows the reserving, then the job */
-	bool submitted, counted;
+	request_done_f after;	       /* what follows the reserving, then the job */
+	struct keeping *keep;	       /* outputs to be kept (request_keep.c), or NULL */
+	struct tensor_request *tensor; /* about a kept tensor (tensors.c), or NULL */
+	int n_kept;	     /* of `inputs` below: those that the server had kept, held while the request lives */
+	struct check *check; /* request_check.c; NULL: another route's */
+	bool submitted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
 	struct bench *bench;		 /* NULL: another route's */
 	struct text hints;		 /* a JSON list */
+	struct text kept;		 /* the same, of outputs that were kept; empty: none */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
 	size_t stats_open, stats_hints;	 /* of `stats`: where timing_ms still takes members; where the hints begin */
 	struct request_fill *fill;	 /* between its memory's making and its first task: request_fill.c */
 	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
 	/* Not cleared: each has its own beginning. */
 	struct mem mem;
+	struct store *store; /* of kept tensors, */
+	uint32_t owner;	     /* and whose are seen */
+	struct kept *inputs[INTAKE_TENSORS_MAX];
 	struct intake in;
 	struct msg_done done;
 	struct encode_job encode; /* from here on as request_answer() sets it */
@@ -84,12 +98,13 @@ struct request {
 	void *mhd; /* struct MHD_Connection */
 	const struct route *route;
 	char id[65];
-	char op_name[64]; /* from the path, may be of no operator */
+	char op_name[STORE_NAME_MAX + 8]; /* from the path, may be of no operator; a kept tensor's name */
 	const struct op *op;
 	uint32_t op_index;
 	bool oip;
 	bool head_only; /* HEAD */
 	bool begun, suspended, ready, gone;
+	bool counted;  /* in service.requests */
 	bool held;     /* waits without being suspended; see hold() in http.c */
 	uint8_t asked; /* how often it was asked for its reply while held */
 	int refs; /* libmicrohttpd's request, the response that points into our memory, a job or helper that goes on alone */
@@ -104,6 +119,12 @@ struct request {
 	struct reply reply;
 	struct stream *stream; /* NULL: the reply is made whole */
 	struct compute_request *run;
+	/* Of a work, which has no connection (conn and mhd are NULL): the job it is for. */
+	struct job *job;
+	/* Of a connection's request: the job whose result it sends, or is the first to wait for; it has a reference. */
+	struct job *asks;
+	bool first;
+	uint64_t wait_until_ns; /* for a job's end, 0: not */
 };
 
 struct request *request_new(struct conn *c, void *mhd);
@@ -133,9 +154,11 @@ void request_body_error(struct request *req, const struct err *e);
 void request_body_end(struct request *req);
 /* It failed and the rest of its body is not worth reading: answer and close. */
 void request_refuse(struct request *req);
-/* The client is gone, or lingering has ended. */
+/* The client is gone, or lingering has ended; a work is not wanted any more. */
 void request_gone(struct request *req);
 
+/* Every 250 ms while a reply is awaited. */
+void request_tick(struct request *req, uint64_t now_ns);
 /* Still at the device long after its deadline, behind somebody else's job: the client gets its 504 now. */
 void request_overdue(struct request *req, uint64_t now_ns);
 
@@ -143,7 +166,7 @@ void request_overdue(struct request *req, uint64_t now_ns);
 void request_reply_text(struct request *req, int status, const char *content_type, struct text *t);
 /* The reply is req->err. */
 void request_reply_error(struct request *req);
-/* The reply is made. */
+/* The reply is made. A work must not be touched any more after that. */
 void request_ready(struct request *req);
 
 /* The head was accepted: read the body. */
@@ -164,6 +187,13 @@ struct compute_request *request_compute_new(struct request *req);
 /* request_open.c: choose codings, forms and decoders from the head, before the body. 0: the body may be taken now;
  * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);
+/* The part of it that takes no body: admission, memory, the query string; */
+int request_prepare(struct request *req, struct err *e);
+/* the reply's form, as far as the head tells (req->form stays when it does not), and its coding. */
+int request_choose_reply(struct request *req, struct err *e);
+/* The Content-Type's media type: its length, in front of parameters. */
+size_t request_media_type(const char *header);
+bool request_media_is(const char *header, size_t len, const char *type);
 
 /* request_bench.c: the start of a bench request; see front/bench.h. */
 void request_bench_start(struct request *req);
@@ -192,11 +222,68 @@ void request_submit(struct request *req, request_done_f after);
 /* request_dry.c: the device has said what it would run -> reply. */
 void request_dry_answer(struct request *req);
 
+/* request_check.c: route's start, to judge a candidate's outputs; the options that only it has; run->check's end. */
+void request_check_start(struct request *req);
+extern const struct op_param request_check_options[];
+void request_check_free(struct check **k);
+
+/* request_job.c: true: the client would rather not wait (Prefer: respond-async), and the request's work goes on as a job,
+ * beginning with route->start; the request itself has its reply, or will have. */
+bool request_defer(struct request *req);
+/* How far a work is, for those who ask; does nothing for a request whose client waits. */
+void request_progress(struct request *req, uint64_t done, uint64_t of, const char *unit);
+/* A work went to its device; has its reply. */
+void request_placed(struct request *work, uint64_t ticket);
+void request_settled(struct request *work);
+/* The reply is the job's; takes the reference. */
+void request_result(struct request *req, struct job *job);
+/* The client would wait for a job's end: request_tick() looks after it. False: it would not. */
+bool request_wait(struct request *req);
+/* The client has left, who alone knew of the job. */
+void request_leave(struct request *req);
+/* Give back all that the reply does not lie in. */
+void request_shed(struct request *req);
+/* Any thread. */
+void request_free_work(struct request *work);
+struct jobs *request_jobs_new(struct service *svc, struct err *e);
+
 /* request_stats.c: run->stats and run->stats_quoted, before the reply is encoded; */
 int request_stats(struct request *req, struct err *e);
 /* with what encoding took, for the header (NULL: no memory); and the Server-Timing field. */
 const char *request_stats_finish(struct request *req);
 void request_server_timing(struct request *req);
+
+/* request_keep.c: inputs that the server has kept: the intake's hook, cls is the compute_request; */
+int request_kept_find(void *cls, const char *input, const char *name, struct tensor *t, struct err *e);
+/* the one whose bytes t points to; NULL: it is none of them. */
+struct kept *request_kept_of(const struct compute_request *run, const struct tensor *t);
+/* Tells the device which tensors of the job's call are kept ones; request_submit does it. */
+void request_kept_mark(struct request *req);
+/* They are not needed any more. */
+void request_kept_drop(struct compute_request *run);
+
+/* Outputs that stay with the server: the run option keep.<output>=NAME. 1: `name` is such a parameter
+ * (and noted), 0: it is none, -1: refused. */
+int request_keep_param(struct request *req, const char *name, const char *value, struct err *e);
+/* An optional output that is to be kept is asked for; after all parameters are read. */
+int request_keep_ask(struct request *req, struct err *e);
+/* Would making those that are to be kept mean making a new slab? */
+bool request_keep_would_grow(const struct request *req);
+/* Where output i is made: as what will be kept, if it is to be. */
+int request_keep_reserve(struct request *req, int i, struct err *e);
+/* The outputs are there: they get their names, and run->kept tells of them. */
+int request_keep(struct request *req, struct err *e);
+/* Of both, let go of those in which none of these n places is. */
+void request_kept_shed(struct compute_request *run, const void *const *keep, int n);
+void request_keep_free(struct request *req);
+
+/* Whose kept tensors this request sees. */
+static inline uint32_t
+request_owner(const struct request *req)
+{
+	(void)req;
+	return STORE_OWNER_ALL;
+}
 
 /* request_reply.c: device done -> reply. */
 void request_answer(struct request *req);

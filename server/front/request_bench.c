@@ -282,6 +282,7 @@ case_end(struct request *req, const struct err *e)
 	text_fini(&t);
 	case_free(req);
 	b->index++;
+	request_progress(req, b->index, b->sweep.cases, "cases");
 }
 
 static void
@@ -475,6 +476,7 @@ request_bench_start(struct request *req)
 	}
 	case_free(req);
 	b->told_ns = clock_ns();
+	request_progress(req, 0, b->sweep.cases, "cases");
 	if (stream_begin(req, req->events ? "text/event-stream" : "application/x-ndjson", &events) == NULL) {
 		err_set(e, ERR_OUT_OF_MEMORY, "no memory for a reply");
 		request_reply_error(req);

@@ -59,6 +59,11 @@ gather_params(struct request *req, struct op_call *c, struct err *e)
 		}
 		if (run_option_find(name, len) >= 0 || option_find(req->route->options, name, len) >= 0)
 			continue;
+		if ((r = request_keep_param(req, name, value, e)) != 0) {
+			if (r == -1)
+				return -1;
+			continue;
+		}
 		if ((r = op_refused_check(req->op, name, len, value, strlen(value), e)) == 1)
 			continue;
 		return r == -1 ? -1 : unknown_param(req, name, len, e);
@@ -103,9 +108,11 @@ request_bind(struct request *req, struct err *e)
 	if (run_options_parse(&run->run, in, req->loop->svc, e) == -1)
 		return -1;
 	c->op = req->op_index;
-	if (gather_params(req, c, e) == -1 || ask_outputs(req, c, e) == -1)
+	if (gather_params(req, c, e) == -1 || ask_outputs(req, c, e) == -1 || request_keep_ask(req, e) == -1)
 		return -1;
 	for (i = 0; i < in->n_tensors; i++) {
+		if (intake_expected(in, in->tensors[i].name, in->tensors[i].name_len) >= 0)
+			continue;
 		k = op_tensor_find(req->op, in->tensors[i].name, strlen(in->tensors[i].name));
 		if (k == -1 || req->op->tensors[k].role != OP_IN)
 			return op_input_unknown(req->op, in->tensors[i].name, strlen(in->tensors[i].name), e);
@@ -126,7 +133,7 @@ request_gather_data(struct request *req, struct err *e)
 	const struct intake *in = &run->in;
 
 	for (int i = 0; i < in->n_tensors; i++)
-		if (in->tensors[i].generated)
+		if (in->tensors[i].generated && intake_expected(in, in->tensors[i].name, in->tensors[i].name_len) < 0)
 			c->tensors[op_tensor_find(req->op, in->tensors[i].name, in->tensors[i].name_len)] =
 				in->tensors[i].t;
 	if (req->op->check_data != NULL && req->op->check_data(c, e) == -1)
@@ -192,6 +199,7 @@ job_done(struct link_job *job, const struct msg_done *done)
 	req->t[T_DONE] = clock_ns();
 	req->run->done = *done;
 	req->run->submitted = false;
+	atomic_fetch_add(&req->loop->svc->devices[req->run->device].ended, 1);
 	if (req->run->orphaned) { /* counted when it was answered */
 		request_unref(req);
 		return;
@@ -208,16 +216,21 @@ request_submit(struct request *req, request_done_f after)
 {
 	struct compute_request *run = req->run;
 	struct msg_job *m = &run->job.msg;
+	uint64_t ticket;
 
 	m->m.type = MSG_JOB;
 	m->m.length = sizeof(*m);
+	request_kept_mark(req);
 	req->t[T_SUBMITTED] = clock_ns();
 	m->deadline_ns = req->t[T_RECEIVED] + (uint64_t)(run->run.timeout_s * 1e9);
 	run->after = after;
 	run->job.done = job_done;
 	run->job.cls = req;
 	run->submitted = true;
+	ticket = atomic_fetch_add(&req->loop->svc->devices[run->device].submitted, 1);
 	loop_submit(req->loop, run->device, &run->job);
+	if (req->job != NULL)
+		request_placed(req, ticket);
 }
 
 /* Memory for the outputs. */
@@ -230,7 +243,7 @@ reserve_work(struct helper_task *t)
 
 	for (i = 0; i < op_tensor_count(req->op); i++)
 		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE &&
-		    mem_tensor(&req->run->mem, &c->tensors[i], &req->err) == -1)
+		    request_keep_reserve(req, i, &req->err) == -1)
 			return;
 }
 
@@ -261,7 +274,7 @@ request_reserve(struct request *req, request_done_f after)
 	for (i = 0; i < op_tensor_count(req->op); i++)
 		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE)
 			bytes = c->tensors[i].bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + c->tensors[i].bytes;
-	if (mem_would_grow(&req->run->mem, bytes)) {
+	if (mem_would_grow(&req->run->mem, bytes) || request_keep_would_grow(req)) {
 		request_help(req, reserve_work, reserve_done);
 		return;
 	}
@@ -320,7 +333,7 @@ filled(struct request *req)
 	req->t[T_DECODED] = clock_ns();
 	if (req->err.code != ERR_NONE)
 		request_reply_error(req);
-	else
+	else if (!request_defer(req))
 		req->route->start(req);
 }
 

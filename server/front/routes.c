@@ -6,11 +6,16 @@
 
 #include "front/bench.h"
 #include "front/request.h"
+#include "front/tensors.h"
 #include "front/v1.h"
 #include "front/v2.h"
 
 #define GET "GET, HEAD"
 #define POST "POST"
+#define PUT "PUT"
+#define DELETE "DELETE"
+#define TENSOR_METHODS "GET, HEAD, PUT, DELETE"
+#define JOB_METHODS "GET, HEAD, DELETE"
 
 const struct route routes[] = {
 	{GET, "/", .answer = v1_index, .summary = "This list"},
@@ -19,9 +24,24 @@ const struct route routes[] = {
 	{GET, "/v1/ops", .answer = v1_ops, .summary = "The operators"},
 	{GET, "/v1/ops/{op}", .answer = v1_op,
 	 .summary = "One operator: inputs, outputs, parameters, tolerances, an example"},
-	{POST, "/v1/ops/{op}", .fills = true, .start = request_run_start, .summary = "Run it"},
-	{POST, "/v1/ops/{op}/bench", .start = request_bench_start, .fills = true, .streams = true,
+	{POST, "/v1/ops/{op}", .fills = true, .start = request_run_start, .action = "run", .summary = "Run it"},
+	{POST, "/v1/ops/{op}/check", .start = request_check_start, .judges = true, .action = "check",
+	 .options = request_check_options,
+	 .summary = "Judge your result (expected.out) against the kernel and a float64 reference"},
+	{POST, "/v1/ops/{op}/bench", .start = request_bench_start, .fills = true, .streams = true, .action = "bench",
 	 .options = bench_options, .summary = "Time it, over one case or a sweep: a line of JSON as each case finishes"},
+	{GET, "/v1/jobs", .answer = v1_jobs, .summary = "Jobs: what was sent with Prefer: respond-async"},
+	{GET, "/v1/jobs/{id}", .allow = JOB_METHODS, .answer = v1_job, .summary = "A job's state and progress"},
+	{DELETE, "/v1/jobs/{id}", .allow = JOB_METHODS, .answer = v1_job_delete,
+	 .summary = "Cancel it, forget its result"},
+	{GET, "/v1/jobs/{id}/result", .answer = v1_job_result, .summary = "The reply, as if one had waited"},
+	{GET, "/v1/tensors", .answer = tensors_list, .summary = "The tensors kept here, and their quota"},
+	{GET, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .answer = tensors_get, .options = tensors_get_options,
+	 .summary = "A kept tensor, by name or id"},
+	{PUT, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .open = tensors_put_open, .fills = true,
+	 .start = tensors_put_start, .options = tensors_put_options,
+	 .summary = "Keep a tensor, to be inputs of many requests"},
+	{DELETE, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .answer = tensors_delete, .summary = "Forget it"},
 	{GET, "/problems/{slug}", .answer = v1_problem, .summary = "What a problem type means"},
 	{GET, "/v2", .oip = true, .answer = v2_server, .summary = "Open Inference Protocol: server metadata"},
 	{GET, "/v2/health/live", .oip = true, .answer = v2_live,
@@ -53,7 +73,7 @@ const struct route routes[] = {
 };
 
 struct segment {
-	char text[64];
+	char text[sizeof(((struct request *)NULL)->op_name)];
 	size_t len;
 };
 
@@ -75,7 +95,7 @@ decode(const char *p, size_t n, struct segment *s)
 
 	s->len = 0;
 	for (i = 0; i < n && s->len < sizeof(s->text) - 1; i++) {
-		if (p[i] == '%' && i + 2 < n && (hi = hex(p[i + 1])) >= 0 && (lo = hex(p[i + 2])) >= 0) {
+		if (p[i] == '%' && i + 2 < n && (hi = hex(p[i + 1])) >= 0 && (lo = hex(p[i + 2])) >= 0 && hi + lo > 0) {
 			s->text[s->len++] = (char)(hi * 16 + lo);
 			i += 2;
 		} else {
@@ -190,7 +210,9 @@ routes_find(struct request *req, const char *method, const char *target, struct 
 			req->reply.allow = NULL;
 			return find_op(req, &first, &second, e);
 		}
-		if (req->reply.allow != NULL && strcmp(req->reply.allow, r->methods) != 0)
+		if (r->allow != NULL)
+			req->reply.allow = r->allow;
+		else if (req->reply.allow != NULL && strcmp(req->reply.allow, r->methods) != 0)
 			req->reply.allow = "GET, HEAD, POST";
 		else
 			req->reply.allow = r->methods;

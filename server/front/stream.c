@@ -32,7 +32,8 @@ stream_begin(struct request *req, const char *content_type, const struct stream_
 	req->refs++;
 	req->reply.status = 200;
 	req->reply.body.content_type = content_type;
-	request_ready(req);
+	if (req->job == NULL)
+		request_ready(req);
 	return s;
 }
 
@@ -81,7 +82,7 @@ stream_is_full(struct request *req)
 {
 	struct stream *s = req->stream;
 
-	s->was_full = !s->gone && s->text.len - s->taken >= FULL;
+	s->was_full = !s->gone && req->job == NULL && s->text.len - s->taken >= FULL;
 	return s->was_full;
 }
 
@@ -94,9 +95,22 @@ stream_is_gone(const struct request *req)
 void
 stream_end(struct request *req)
 {
-	req->stream->ended = true;
-	wake(req);
-	request_unref(req);
+	struct stream *s = req->stream;
+
+	s->ended = true;
+	if (req->job == NULL) {
+		wake(req);
+		request_unref(req);
+		return;
+	}
+	req->refs--; /* first: with its reply it is everybody's */
+	if (!s->text.failed) {
+		request_reply_text(req, 200, req->reply.body.content_type, &s->text);
+		return;
+	}
+	err_set(&req->err, ERR_OUT_OF_MEMORY, "the reply became longer than the %d bytes of it that a job keeps",
+		CEILING);
+	request_reply_error(req);
 }
 
 void

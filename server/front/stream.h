@@ -1,7 +1,8 @@
 /*
  * stream.h: a reply that is sent while it is still being made, a line or an event at a time (NDJSON, SSE). The writer, say a
  * sweep of measurements, appends; libmicrohttpd takes (http.c). What is made and not yet taken is bounded by the writer, who
- * asks stream_is_full() before making more. The loop's thread only.
+ * asks stream_is_full() before making more. Of a job (Prefer: respond-async) all is collected, and is a whole reply at its end.
+ * The loop's thread only.
  */
 #ifndef AITERD_STREAM_H
 #define AITERD_STREAM_H

@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "front/bench.h"
+#include "front/jobs.h"
 #include "front/problem.h"
 #include "front/request.h"
 #include "front/routes.h"
@@ -127,6 +128,7 @@ void
 v1_info(struct request *req)
 {
 	struct service *svc = req->loop->svc;
+	struct store_stats kept;
 	struct arena_stats a;
 	unsigned i, n = supervisor_devices(svc->sup);
 	struct text t;
@@ -154,9 +156,15 @@ v1_info(struct request *req)
 		text_add(&t, i > 0 ? "," : "");
 		add_device(&t, svc, i);
 	}
-	text_addf(&t, "],\"arena\":{\"limit\":%llu,\"reserved\":%llu,\"borrowed\":%llu,\"quarantined\":%llu}}",
+	text_addf(&t, "],\"arena\":{\"limit\":%llu,\"reserved\":%llu,\"borrowed\":%llu,\"quarantined\":%llu}",
 		  (unsigned long long)a.limit, (unsigned long long)a.reserved, (unsigned long long)a.borrowed,
 		  (unsigned long long)a.quarantined);
+	store_stats(svc->store, &kept);
+	text_addf(&t, ",\"tensors\":{\"count\":%llu,\"bytes\":%llu,\"in_use_bytes\":%llu,\"quota_bytes\":%llu",
+		  (unsigned long long)kept.names, (unsigned long long)kept.bytes, (unsigned long long)kept.in_use,
+		  (unsigned long long)kept.quota);
+	text_addf(&t, ",\"evicted\":%llu,\"expired\":%llu}}", (unsigned long long)kept.evicted,
+		  (unsigned long long)kept.expired);
 	request_reply_text(req, 200, json, &t);
 }
 
@@ -164,7 +172,9 @@ void
 v1_limits(struct request *req)
 {
 	const struct options *o = req->loop->svc->opt;
+	struct store_stats kept;
 	struct arena_stats a;
+	struct jobs_stats jobs;
 	struct text t;
 
 	arena_pool_stats(req->loop->svc->pool, &a);
@@ -179,13 +189,21 @@ v1_limits(struct request *req)
 		",\"max_iters\":%lld,\"max_cases\":%lld,\"max_requests\":%lld,\"max_connections\":%lld,\"arena_bytes\":%llu",
 		(long long)o->max_iters, (long long)o->max_cases, (long long)o->queue, (long long)o->connections,
 		(unsigned long long)a.limit);
+	jobs_stats(req->loop->svc->jobs, &jobs);
+	text_addf(&t, ",\"max_jobs\":%u,\"jobs_quota_bytes\":%llu,\"jobs_ttl_ms\":", jobs.max,
+		  (unsigned long long)jobs.quota);
+	text_number(&t, o->jobs_ttl * 1e3);
 	text_add(&t, ",\"timeout_ms\":");
 	text_number(&t, o->timeout * 1e3);
 	text_add(&t, ",\"head_timeout_ms\":");
 	text_number(&t, o->head_timeout * 1e3);
 	text_add(&t, ",\"idle_timeout_ms\":");
 	text_number(&t, o->idle_timeout * 1e3);
-	text_addf(&t, ",\"min_body_bytes_per_s\":%llu}", (unsigned long long)o->min_body_rate);
+	text_addf(&t, ",\"min_body_bytes_per_s\":%llu", (unsigned long long)o->min_body_rate);
+	store_stats(req->loop->svc->store, &kept);
+	text_addf(&t, ",\"tensors_quota_bytes\":%llu,\"tensors_ttl_s\":", (unsigned long long)kept.quota);
+	text_number(&t, o->tensors_ttl);
+	text_add(&t, "}");
 	request_reply_text(req, 200, json, &t);
 }
 
@@ -375,6 +393,10 @@ v1_op(struct request *req)
 	add_params(&t, op->params, NULL);
 	text_add(&t, ",\"run_options\":");
 	add_params(&t, run_option_table(), svc);
+	text_add(&t, ",\"check_options\":");
+	add_params(&t, request_check_options, NULL);
+	text_add(&t, ",\"tolerance_source\":");
+	text_json(&t, op->tolerance_source);
 	text_add(&t, ",\"bench_options\":");
 	add_params(&t, bench_options, NULL);
 	text_add(&t, ",\"sizes\":");

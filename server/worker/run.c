@@ -52,6 +52,24 @@ reach_all(struct run *r, int n)
 	return true;
 }
 
+/* Kept inputs that the device has from before are taken from there. */
+static void
+use_copies(struct run *r, int n)
+{
+	for (int i = 0; i < n; i++) {
+		struct tensor *t = &r->call.tensors[i];
+		uint64_t uid = t->dtype != DT_NONE && r->op->tensors[i].role == OP_IN ? r->job->kept[i] : 0;
+		void *p = uid != 0 ? copies_find(&r->d->copies, uid, t->bytes) : NULL;
+
+		if (!p)
+			continue;
+		t->data = p;
+		r->had[i] = true;
+		r->in_bytes -= t->bytes;
+		r->done->memory.cached += t->bytes;
+	}
+}
+
 int
 run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct msg_done *done, struct err *e)
 {
@@ -59,6 +77,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	int n;
 
 	memset(r->owned, 0, sizeof(r->owned));
+	memset(r->had, 0, sizeof(r->had));
 	memset(r->base_owned, 0, sizeof(r->base_owned));
 	memset(r->base_host, 0, sizeof(r->base_host));
 	r->d = d;
@@ -72,6 +91,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	r->late = !unified && job->iters == 1 && job->bench == BENCH_NONE;
 	r->close = r->late && job->warmup == 0 && !job->flush;
 	r->planned = false;
+	r->good = false;
 
 	done->memory.allocated_before = dev_window(d);
 	n = tensor_count(r->op);
@@ -83,10 +103,12 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 		else
 			r->in_bytes += r->call.tensors[i].bytes;
 	}
-	done->memory.inputs = r->in_bytes;
 	done->memory.outputs = r->out_bytes;
 	r->in_place = r->close && r->in_bytes + r->out_bytes <= RUN_TINY_BYTES && job->baseline == IMPL_AUTO &&
 		      reach_all(r, n);
+	if (!unified && !r->in_place)
+		use_copies(r, n);
+	done->memory.inputs = r->in_bytes;
 	if (unified || r->in_place) {
 		dev_use(d, r->in_bytes + r->out_bytes);
 		r->counted = true;
@@ -95,7 +117,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	for (int i = 0; i < n; i++) {
 		struct tensor *t = &r->call.tensors[i];
 
-		if (t->dtype == DT_NONE)
+		if (t->dtype == DT_NONE || r->had[i])
 			continue;
 		t->data = r->owned[i] = dev_alloc(d, t->bytes, e);
 		if (!t->data)
@@ -105,7 +127,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	if (plan_make(r, &r->call, job->impl, e) == -1 || dev_mark(d, MARK_UP, e) == -1)
 		return -1;
 	for (int i = 0; i < n; i++)
-		if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_IN &&
+		if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_IN && !r->had[i] &&
 		    dev_upload(d, r->call.tensors[i].data, job->call.tensors[i].data, r->call.tensors[i].bytes, e) == -1)
 			return -1;
 	return r->close ? 0 : dev_mark(d, MARK_UP_END, e);
@@ -241,8 +263,12 @@ void
 run_release(struct run *r)
 {
 	plan_undo(r);
+	copies_release(&r->d->copies);
 	for (int i = 0; i < OP_TENSORS_MAX; i++) {
-		dev_free(r->d, r->owned[i], r->call.tensors[i].bytes);
+		if (r->good && r->owned[i] && r->job->kept[i] != 0)
+			copies_add(r->d, r->job->kept[i], r->owned[i], r->call.tensors[i].bytes);
+		else
+			dev_free(r->d, r->owned[i], r->call.tensors[i].bytes);
 		dev_free(r->d, r->base_owned[i], r->call.tensors[i].bytes);
 		free(r->base_host[i]);
 	}
@@ -281,6 +307,8 @@ run_job(struct device *d, const struct msg_job *job, const struct run_watch *wat
 		run_dry(d, job, done);
 		return;
 	}
+	d->unwanted = watch != NULL ? watch->cancelled : NULL;
+	d->unwanted_cls = watch != NULL ? watch->cls : NULL;
 	prepared = run_prepare(&r, d, job, done, &e);
 	r.watch = watch;
 	if (prepared == -1 || (job->bench != BENCH_NONE ? bench_execute(&r, &e) : run_steps(&r, &e)) == -1) {
@@ -289,6 +317,8 @@ run_job(struct device *d, const struct msg_job *job, const struct run_watch *wat
 			err_set(&done->err, ERR_WORKER_REFUSED, "%s failed without saying why", r.op->name);
 		/* A copy that is still under way must not land in what the next request borrows. */
 		(void)dev_sync(d, NULL);
+	} else {
+		r.good = true;
 	}
 	run_release(&r);
 }

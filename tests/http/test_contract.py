@@ -7,9 +7,11 @@ import os
 import re
 import signal
 import threading
+import time
 import unittest
 
 import jsonschema
+import numpy as np
 import yaml
 
 import aiterd_test as t
@@ -67,19 +69,27 @@ class Contract:
         documented = responses.get(status, responses.get("default"))
         assert documented is not None, "%s %s answers %s, which is not documented: %r" % (method, template, status, r)
         self.seen.add((method.lower(), template, status if status in responses else "default"))
-        kind = r.get("content-type").split(";")[0]
-        assert kind in documented["content"], "%s %s: %s is not documented" % (method, template, kind)
+        kind = r.get("content-type", "").split(";")[0]
+        if "content" not in documented:
+            assert r.body == b"", r
+        else:
+            assert kind in documented["content"], "%s %s: %s is not documented" % (method, template, kind)
         if kind == "application/x-ndjson":
             for line in r.body.decode("ascii").splitlines():
                 validate(json.loads(line), documented["content"][kind]["schema"], "a line of %s" % template)
-        elif kind.endswith("json"):
+        elif kind.endswith("json") and r.body:
             body = json.loads(calls.decoded(r).decode("ascii"))
             validate(body, documented["content"][kind]["schema"], "%s %s -> %s" % (method, template, status))
         for name in documented.get("headers", {}):
-            wanted = {"Allow": r.status == 405, "Retry-After": r.status == 503,
+            wanted = {"ETag": True, "Location": True, "Aiterd-Tensor": True, "Preference-Applied": True,
+                      "Allow": r.status == 405, "Retry-After": r.status in (202, 409, 503),
                       "Aiterd-Stats": b'"dry_run":true' not in r.body, "Server-Timing": b'"dry_run":true' not in r.body}
             assert (r.get(name) is not None) == wanted[name], (name, r.status, r.headers)
         return r
+
+
+def contract_limits():
+    return json.loads(server.request("GET", "/v1/limits").body.decode())
 
 
 def validate(value, schema, what):
@@ -108,12 +118,12 @@ class Source(unittest.TestCase):
 
     def test_routes(self):
         rows = [(m, p, "summary" in more) for m, p, more in
-                re.findall(r'^\t\{(GET|POST), "([^"]+)", ([^}]+)\},', read("server", "front", "routes.c"), re.M)]
+                re.findall(r'^\t\{(GET|POST|PUT|DELETE), "([^"]+)", ([^}]+)\},', read("server", "front", "routes.c"), re.M)]
         self.assertGreater(len(rows), 20)
         self.assertEqual(sorted((m.lower(), p) for m, p, _ in rows), sorted(self.contract.operations()))
         index = server.request("GET", "/").body.decode()
-        listed = re.findall(r"^(GET, HEAD|POST) +(\S+)  ", index, re.M)
-        self.assertEqual(sorted((m[:4].rstrip(","), p) for m, p in listed),
+        listed = re.findall(r"^(GET|POST|PUT|DELETE)(?:, HEAD)? +(\S+)  ", index, re.M)
+        self.assertEqual(sorted(listed),
                          sorted((m, p) for m, p, told in rows if told))
 
     def test_schemas_are_schemas(self):
@@ -159,6 +169,13 @@ class Source(unittest.TestCase):
                 self.assertEqual(None if default is None else str(default).lower(), o["default"], o["name"])
                 if "minimum" in schema:
                     self.assertEqual(schema["minimum"], o["min"], o["name"])
+            judging = {p["name"]: p["schema"] for p in
+                       self.contract.operations()["post", "/v1/ops/{op}/check"]["parameters"] if p["in"] == "query"}
+            self.assertEqual({o["name"] for o in told["check_options"]}, set(judging) - set(documented))
+            for o in told["check_options"]:
+                self.assertEqual((judging[o["name"]]["type"], judging[o["name"]]["minimum"]), (kinds[o["type"]], o["min"]))
+                self.assertEqual(judging[o["name"]].get("default"), o["default"] and int(o["default"]), o["name"])
+            self.assertRegex(told["tolerance_source"], "AITER's")
             names = [p["name"] for p in told["params"]] + [a for p in told["params"] for a in p.get("aliases", [])]
             self.assertFalse(set(names) & set(documented), "one namespace")
             self.assertEqual(set(told["tolerance"]), set(calls.FLOATS))
@@ -184,8 +201,11 @@ class Exchanges(unittest.TestCase):
         with server.client(60) as c:
             self.plain(contract, c)
             self.runs(contract, c)
+            self.checks(contract, c)
             self.infers(contract, c)
             self.benches(contract, c)
+            self.jobs(contract, c)
+            self.kept(contract, c)
         self.draining(contract)
         wanted = {(*where, status) for where, op in contract.operations().items() for status in op["responses"]}
         self.assertEqual(sorted(wanted - contract.seen), [], "documented, but never seen")
@@ -197,7 +217,7 @@ class Exchanges(unittest.TestCase):
 
     def plain(self, contract, c):
         for path, item in contract.paths.items():
-            if "get" not in item:
+            if "get" not in item or "{name}" in path or "{id}" in path:
                 continue
             for op in OPS:
                 real = path.replace("{op}", op).replace("{version}", "1").replace("{slug}", "invalid-shape")
@@ -255,6 +275,17 @@ class Exchanges(unittest.TestCase):
         self.assertEqual(r.status, 405)
         contract.check("POST", template, r)
 
+    def checks(self, contract, c):
+        template = "/v1/ops/{op}/check"
+        for make in MAKERS:
+            call = make("fp16")
+            right = {"expected." + n: t.cast(w, call.dtype_of(n)) for n, w in call.want.items()}
+            for spoil in (lambda a: a, lambda a: -a, lambda a: np.full_like(a, np.nan), lambda a: np.full_like(a, np.inf)):
+                told = calls.Call(call.op, {**call.tensors, **{n: spoil(a) for n, a in right.items()}}, call.params, {}, "")
+                for query in ("", "runs=2&rtol=0", "format=safetensors", "dry_run=1", "format=npy", "rtol=x"):
+                    contract.check("POST", template, send(c, told, query=query, path=call.path + "/check"))
+        contract.check("POST", template, c.request("POST", "/v1/ops/none/check", b"x"))
+
     def benches(self, contract, c):
         template, form = "/v1/ops/{op}/bench", ("Content-Type", "application/x-www-form-urlencoded")
         tiny = {"rmsnorm": "rows=2&hidden=8"}
@@ -282,6 +313,41 @@ class Exchanges(unittest.TestCase):
             self.assertEqual((None if default is None else str(default).lower(), options[o["name"]].get("enum")),
                              (o["default"], o.get("choices")), o["name"])
 
+    def jobs(self, contract, c):
+        one, result, wait = "/v1/jobs/{id}", "/v1/jobs/{id}/result", [("Prefer", "wait=30")]
+        rms, form = calls.rmsnorm(), ("Content-Type", "application/x-www-form-urlencoded")
+        slow = calls.attention("fp32", shape=(1, 256, 256, 4, 4, 64, 64), lse=False)
+        paths = []
+        for call, query in ((rms, "format=npy"), (rms, "format=safetensors"), (rms, "format=json"),
+                            (rms, "dry_run=1"), (slow, "timeout_ms=30&iters=10000")):
+            r = send(c, call, query=query, headers=[("Prefer", "respond-async")])
+            self.assertEqual(contract.check("POST", "/v1/ops/{op}", r).status, 202, r)
+            paths.append(r.get("location"))
+        template = "/v1/ops/{op}/bench"
+        for accept in ("application/x-ndjson", "text/event-stream"):
+            r = self.go(contract, c, "POST", template, template.replace("{op}", "rmsnorm"), b"rows=2&hidden=8,16&iters=2",
+                        [form, ("Accept", accept), ("Prefer", "respond-async")], 202)
+            paths.append(r.get("location"))
+        for path in paths:
+            status = 504 if path == paths[4] else 200
+            self.go(contract, c, "GET", one, path)
+            self.go(contract, c, "GET", result, path + "/result", headers=wait, status=status)
+            self.go(contract, c, "GET", one, path)
+        self.assertEqual(len(json.loads(self.go(contract, c, "GET", "/v1/jobs").body)["jobs"]), len(paths))
+        r = send(c, slow, query="iters=10000", headers=[("Prefer", "respond-async")])
+        paths.append(r.get("location"))
+        self.go(contract, c, "GET", one, paths[-1])
+        self.go(contract, c, "GET", result, paths[-1] + "/result", status=409)
+        self.go(contract, c, "DELETE", one, paths[-1], status=202)
+        while c.request("GET", paths[-1]).status != 410:
+            time.sleep(0.02)
+        for status, path in ((404, "/v1/jobs/none"), (410, paths[-1])):
+            for method in ("GET", "DELETE"):
+                self.go(contract, c, method, one, path, status=status)
+            self.go(contract, c, "GET", result, path + "/result", status=status)
+        for path in paths[:-1]:
+            self.go(contract, c, "DELETE", one, path, status=204)
+
     def infers(self, contract, c):
         request = contract.schema("InferRequest")
         for template in ("/v2/models/{op}/infer", "/v2/models/{op}/versions/{version}/infer"):
@@ -304,6 +370,36 @@ class Exchanges(unittest.TestCase):
                 self.go(contract, c, "POST", template, path, *t.oip(call.tensors, {**call.params, "impl": "aiter"}),
                         status=422)
                 self.go(contract, c, "POST", template, path.replace(call.op, "none"), b"{}", status=404)
+
+    def kept(self, contract, c):
+        template, path, x = "/v1/tensors/{name}", "/v1/tensors/w.1", t.normal((3, 4), "fp16", 1)
+        tag = self.go(contract, c, "PUT", template, path, t.npy(x), status=201).get("etag")
+        self.go(contract, c, "PUT", template, path, t.npy(x), status=200)
+        self.go(contract, c, "PUT", template, path, t.npy(x), [("If-None-Match", "*")], 412)
+        self.go(contract, c, "PUT", template, path, b"nonsense", status=400)
+        self.go(contract, c, "PUT", template, path, status=507, body=(
+            b'{"generate":"zeros","dtype":"int8","shape":[%d]}' % min(contract_limits()["max_body_bytes"],
+                                                                     2 * contract_limits()["tensors_quota_bytes"])))
+        for form in ("npy", "safetensors", "json", "json&json=base64"):
+            self.go(contract, c, "GET", template, path + "?format=" + form)
+            head = c.request("HEAD", path + "?format=" + form)
+            self.assertEqual((head.status, head.body, head.get("etag")), (200, b"", tag))
+        self.go(contract, c, "GET", template, path, headers=[("If-None-Match", tag)], status=304)
+        self.go(contract, c, "GET", template, path + "?nonsense=1", status=422)
+        self.go(contract, c, "GET", "/v1/tensors")
+        self.go(contract, c, "GET", "/v1/tensors", "/v1/tensors?nonsense=1", status=422)
+        self.go(contract, c, "DELETE", template, path, headers=[("If-Match", '"no"')], status=412)
+        self.go(contract, c, "DELETE", template, path + "?nonsense=1", status=422)
+        run = json.dumps({"inputs": {"x": {"tensor": "w.1"}, "weight": {"tensor": "none"}}}).encode()
+        kind = [("Content-Type", "application/json")]
+        self.go(contract, c, "POST", "/v1/ops/{op}", "/v1/ops/rmsnorm", run, kind, 422)
+        self.go(contract, c, "PUT", template, "/v1/tensors/none", t.npy(x[0]), status=201)
+        self.go(contract, c, "POST", "/v1/ops/{op}", "/v1/ops/rmsnorm?keep.out=h&format=json", run, kind)
+        self.go(contract, c, "GET", "/v1/tensors")
+        for name in ("w.1", "h", "none"):
+            self.go(contract, c, "DELETE", template, "/v1/tensors/" + name, status=204)
+        self.go(contract, c, "DELETE", template, path, status=404)
+        self.go(contract, c, "GET", template, path, status=404)
 
     def draining(self, contract):
         """A server that is told to leave while it works is alive, not ready, and takes nothing new."""
