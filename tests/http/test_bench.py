@@ -212,6 +212,25 @@ class Sweeps(unittest.TestCase):
         r = server.request("POST", RMS + "?rows=5", body, [("Content-Type", kind)])
         problem(r, 400, "conflicting-parameter", param="inputs")
 
+    def test_kept_inputs(self):
+        """Tensors that the server keeps, for every case of a sweep; they are free again afterwards."""
+        kind = [("Content-Type", "application/json")]
+        for name, shape in (("bench-x", [20, 64]), ("bench-w", [64])):
+            r = server.request("PUT", "/v1/tensors/" + name,
+                               json.dumps({"generate": "normal", "dtype": "bf16", "shape": shape}).encode(), kind)
+            self.assertEqual(r.status, 201)
+        body = json.dumps({"inputs": {"x": {"tensor": "bench-x"}, "weight": {"tensor": "bench-w"}},
+                           "params": {"eps": [1e-6, 1e-3], "mode": ["cold", "warm"], "iters": 2}}).encode()
+        with Bench(RMS, body=body, kind="application/json") as b:
+            for _ in range(4):
+                x = b.line()
+                self.assertEqual(x["inputs"]["x"], {"dtype": "bf16", "shape": [20, 64]})
+                check_case(x, 4 * 20 * 64, 2 * 20 * 64 * 2 + 128)
+            self.assertEqual(b.line()["failed"], 0)
+        for name in ("bench-x", "bench-w"):
+            until(lambda: not json.loads(server.request("GET", "/v1/tensors").body)["in_use_bytes"], "nothing uses them")
+            self.assertEqual(server.request("DELETE", "/v1/tensors/" + name).status, 204)
+
     def test_samples_and_baseline(self):
         x, = lines(ATTENTION, batch=2, seqlen=32, heads=2, head_dim=16, iters=7, warmup=1, baseline="naive", samples="true")
         check_times(x["kernel_ms"], 7, 1, 2, True)
