@@ -231,7 +231,7 @@ background(struct ctl *c, struct inputs *in)
 	if (status != AITERD_OK)
 		return fail(c, status);
 	json = json_of(text);
-	printf("%s\n", c->o.json ? text : json_str(json, "id", "?"));
+	print_json(c->o.json ? text : json_str(json, "id", "?"));
 	cJSON_Delete(json);
 	free(text);
 	return 0;

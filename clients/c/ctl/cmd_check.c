@@ -104,13 +104,12 @@ show_ulp(const struct cJSON *ulp)
 static void
 show_output(const struct cJSON *out)
 {
-	char shape[100], a[32], r[32];
+	char shape[100];
 
 	printf("\n%s %s ", cJSON_IsTrue(json_at(out, "pass")) ? "pass" : "FAIL", out->string);
 	print_clean(stdout, json_str(out, "dtype", ""));
-	printf(" %s  atol %s, rtol %s", show_shape(json_at(out, "shape"), shape, sizeof(shape)),
-	       show_number(json_num(out, "atol", NAN), a, sizeof(a)),
-	       show_number(json_num(out, "rtol", NAN), r, sizeof(r)));
+	printf(" %s  atol %g, rtol %g", show_shape(json_at(out, "shape"), shape, sizeof(shape)),
+	       json_num(out, "atol", NAN), json_num(out, "rtol", NAN));
 	if (json_has(out, "tolerance_from")) {
 		printf(" (");
 		print_clean(stdout, json_str(out, "tolerance_from", ""));
@@ -168,7 +167,7 @@ judge(struct ctl *c, struct inputs *in)
 	rc = pass ? 0 : EXIT_CHECK_FAILED;
 	verdict = json_of(aiterd_reply_json(r));
 	if (c->o.json)
-		printf("%s\n", aiterd_reply_json(r));
+		print_json(aiterd_reply_json(r));
 	else if (!c->o.quiet)
 		show_verdict(verdict);
 	cJSON_Delete(verdict);
@@ -201,7 +200,7 @@ background(struct ctl *c, struct inputs *in)
 	if (status != AITERD_OK)
 		return fail(c, status);
 	json = json_of(text);
-	printf("%s\n", c->o.json ? text : json_str(json, "id", "?"));
+	print_json(c->o.json ? text : json_str(json, "id", "?"));
 	cJSON_Delete(json);
 	free(text);
 	return 0;

@@ -95,7 +95,7 @@ cmd_info(struct ctl *c)
 	if (rc)
 		return rc;
 	if (c->o.json) {
-		printf("%s\n", text);
+		print_json(text);
 	} else {
 		printf("%s %s at %s, up %.0f s, %.0f requests under way%s\n", json_str(info, "server.name", "?"),
 		       json_str(info, "server.version", "?"), aiterd_url(c->server),
@@ -165,7 +165,6 @@ static void
 show_op(const struct cJSON *op)
 {
 	const cJSON *tolerance;
-	char atol[32], rtol[32];
 
 	print_clean(stdout, json_str(op, "name", "?"));
 	printf(": ");
@@ -182,9 +181,8 @@ show_op(const struct cJSON *op)
 	printf("\ntolerance of a check: |yours - float64| <= atol + rtol * |float64|\n");
 	cJSON_ArrayForEach(tolerance, json_at(op, "tolerance"))
 	{
-		printf("  %-6s atol %s, rtol %s\n", tolerance->string,
-		       show_number(json_num(tolerance, "atol", 0), atol, 32),
-		       show_number(json_num(tolerance, "rtol", 0), rtol, 32));
+		printf("  %-6s atol %g, rtol %g\n", tolerance->string, json_num(tolerance, "atol", 0),
+		       json_num(tolerance, "rtol", 0));
 	}
 }
 
@@ -224,7 +222,7 @@ cmd_ops(struct ctl *c)
 	if (rc)
 		return rc;
 	if (c->o.json)
-		printf("%s\n", text);
+		print_json(text);
 	else if (c->o.n_args)
 		show_op(json);
 	else

@@ -72,7 +72,7 @@ get_and_show(struct ctl *c, const char *path)
 		return fail(c, status);
 	json = json_of(text);
 	if (c->o.json)
-		printf("%s\n", text);
+		print_json(text);
 	else
 		show(json);
 	cJSON_Delete(json);
@@ -188,7 +188,7 @@ result(struct ctl *c, const char *id)
 		struct cJSON *json = json_of(aiterd_reply_json(r));
 
 		if (c->o.json || !json_has(json, "pass"))
-			printf("%s\n", aiterd_reply_json(r));
+			print_json(aiterd_reply_json(r));
 		else
 			show_verdict(json);
 		if (json_has(json, "pass") && !cJSON_IsTrue(json_at(json, "pass")))

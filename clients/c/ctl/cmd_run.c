@@ -243,7 +243,7 @@ background(struct ctl *c, struct inputs *in)
 		return fail(c, status);
 	json = json_of(text);
 	if (c->o.json)
-		printf("%s\n", text);
+		print_json(text);
 	else
 		printf("%s\n", json_str(json, "id", "?"));
 	cJSON_Delete(json);
@@ -273,7 +273,7 @@ run(struct ctl *c, struct inputs *in)
 		struct cJSON *json = json_of(aiterd_reply_json(r));
 
 		if (c->o.json)
-			printf("%s\n", aiterd_reply_json(r));
+			print_json(aiterd_reply_json(r));
 		else
 			show_json_reply(json);
 		if (c->o.n_outputs)

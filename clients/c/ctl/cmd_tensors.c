@@ -61,7 +61,7 @@ list(struct ctl *c)
 		return fail(c, status);
 	json = json_of(text);
 	if (c->o.json)
-		printf("%s\n", text);
+		print_json(text);
 	else
 		show_list(json);
 	cJSON_Delete(json);
@@ -127,7 +127,7 @@ put(struct ctl *c, const char *arg)
 		return rc;
 	json = json_of(text);
 	if (c->o.json) {
-		printf("%s\n", text);
+		print_json(text);
 	} else if (!c->o.quiet) {
 		print_clean(stdout, json_str(json, "name", name));
 		printf("  %s  ", show_bytes(json_num(json, "bytes", -1), size, sizeof(size)));

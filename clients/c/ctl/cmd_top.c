@@ -121,7 +121,8 @@ view(struct ctl *c, struct sample *before)
 		return fail(c, status);
 	}
 	if (c->o.json) {
-		printf("{\"info\":%s,\"stats\":%s}\n", info_text, stats_text);
+		printf("{\"info\":%.*s,\"stats\":%.*s}\n", (int)strcspn(info_text, "\n"), info_text,
+		       (int)strcspn(stats_text, "\n"), stats_text);
 	} else {
 		info = json_of(info_text);
 		stats = json_of(stats_text);

@@ -111,6 +111,8 @@ const char *show_bytes(double n, char *buf, size_t size);
 const char *show_number(double v, char *buf, size_t size);
 const char *show_shape(const struct cJSON *shape, char *buf, size_t size);
 
+/* A server's JSON onto standard output, as one line. */
+void print_json(const char *text);
 /* Text from the server: control characters never reach the terminal. */
 void print_clean(FILE *to, const char *s);
 

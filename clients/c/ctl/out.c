@@ -22,6 +22,17 @@ print_clean(FILE *to, const char *s)
 		putc(*p >= ' ' && *p != 0x7f ? *p : '?', to);
 }
 
+void
+print_json(const char *text)
+{
+	size_t n = strlen(text);
+
+	while (n && (text[n - 1] == '\n' || text[n - 1] == '\r' || text[n - 1] == ' '))
+		n--;
+	fwrite(text, 1, n, stdout);
+	putchar('\n');
+}
+
 int
 fail_usage(const char *fmt, ...)
 {
