@@ -101,15 +101,36 @@ run_option_table(void)
 }
 
 int
-run_option_find(const char *name, size_t len)
+option_find(const struct op_param *table, const char *name, size_t len)
 {
 	int i;
 
-	for (i = 0; i < RO_COUNT; i++)
-		if (len > 0 && options[i].name[0] == name[0] && strlen(options[i].name) == len &&
-		    memcmp(options[i].name, name, len) == 0)
+	for (i = 0; table != NULL && table[i].name != NULL; i++)
+		if (len > 0 && table[i].name[0] == name[0] && strlen(table[i].name) == len &&
+		    memcmp(table[i].name, name, len) == 0)
 			return i;
 	return -1;
+}
+
+int
+run_option_find(const char *name, size_t len)
+{
+	return option_find(options, name, len);
+}
+
+int
+option_values(const struct op_param *table, struct op_value *v, const struct intake *in, struct err *e)
+{
+	for (int i = 0; table[i].name != NULL; i++) {
+		const char *text = intake_param_find(in, table[i].name);
+
+		op_default(&table[i], &v[i]);
+		if (text != NULL && op_value_parse(&table[i], text, strlen(text), &v[i], e) == -1)
+			return -1;
+		if (!v[i].given) /* "None" stands for not given */
+			op_default(&table[i], &v[i]);
+	}
+	return 0;
 }
 
 double
