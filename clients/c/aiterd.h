@@ -214,6 +214,12 @@ AITERD_API enum aiterd_status aiterd_tensor_delete(struct aiterd *server, const 
  */
 AITERD_API enum aiterd_status aiterd_call_kept(struct aiterd_call *call, const struct aiterd_tensor *tensor, int *sent);
 
+/*
+ * Make here what the server makes of {"generate":...}, bit for bit (api/generate.md; `stream` is 0 unless given, where the
+ * server takes an input's position in the catalogue). The data are the caller's: aiterd_free((void *)tensor->data). The name is "".
+ */
+AITERD_API enum aiterd_status aiterd_generate(struct aiterd *server, const char *json, struct aiterd_tensor *tensor);
+
 /* ---- files ---- */
 
 /*

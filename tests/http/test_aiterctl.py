@@ -216,7 +216,7 @@ class Statuses(Test):
 
     def test_help(self):
         self.assertIn("aiterctl COMMAND", self.ctl("--help").out)
-        for command in "info", "ops", "run", "check", "bench", "tensors", "top", "jobs":
+        for command in "info", "ops", "run", "check", "bench", "tensors", "generate", "top", "jobs":
             self.assertIn("Usage: aiterctl " + command, self.ctl(command, "--help").out)
             self.assertIn("Usage: aiterctl " + command, self.ctl("help", command).out)
         self.assertRegex(self.ctl("--version").out, r"^aiterctl \d")

@@ -13,7 +13,16 @@
 enum type { FLAG, TEXT, COUNT, SECONDS, OUTPUT };
 
 /* In which commands an option means something. */
-enum { IN_RUN = 1, IN_CHECK = 2, IN_BENCH = 4, IN_TENSORS = 8, IN_TOP = 16, IN_JOBS = 32, IN_ALL = 0xffff };
+enum {
+	IN_RUN = 1,
+	IN_CHECK = 2,
+	IN_BENCH = 4,
+	IN_TENSORS = 8,
+	IN_TOP = 16,
+	IN_JOBS = 32,
+	IN_GENERATE = 64,
+	IN_ALL = 0xffff
+};
 
 static const struct option {
 	const char *name, *value; /* value: what stands for it in the help */
@@ -34,7 +43,7 @@ static const struct option {
 	 "ask a busy server again so often (default 3, for 30 s in all)"},
 	{"timeout", "SECONDS", 0, SECONDS, IN_ALL, offsetof(struct options, timeout_s),
 	 "give up on a request after so long (default: never; the server has a limit)"},
-	{"output", "FILE", 'o', OUTPUT, IN_RUN | IN_TENSORS | IN_JOBS, 0,
+	{"output", "FILE", 'o', OUTPUT, IN_RUN | IN_TENSORS | IN_JOBS | IN_GENERATE, 0,
 	 "write the output: a .npy or .safetensors file, - for standard output, NAME=FILE for one of several"},
 	{"keep", NULL, 0, FLAG, IN_RUN | IN_CHECK | IN_BENCH, offsetof(struct options, keep),
 	 "leave large inputs on the server, and send only those that are not there"},
@@ -74,6 +83,10 @@ static const struct command {
 	 "  aiterctl bench flash_attn_func batch=1,4,16,64 seqlen=512 heads=8 head_dim=64 dtype=fp16 baseline=naive\n"},
 	{"tensors", "[list | put NAME=SOURCE... | get NAME [-o FILE] | rm NAME...]", IN_TENSORS,
 	 "tensors that the server keeps between requests", NULL},
+	{"generate", "KIND:SHAPE:DTYPE[:seed=N...] -o FILE", IN_GENERATE,
+	 "make here the tensor that the server would make",
+	 "KIND is normal, uniform, zeros, ones, arange or randint. An input of a run has the stream of its position:\n"
+	 "  aiterctl generate normal:2x512x8x64:fp16:seed=7:stream=1 -o k.npy   is k=normal:2x512x8x64:fp16:seed=7\n"},
 	{"top", "", IN_TOP, "devices, queue and operators, again and again", NULL},
 	{"jobs", "[list | show ID | wait ID | get ID [-o FILE] | cancel ID]", IN_JOBS,
 	 "requests that were handed over with -b", NULL},
@@ -287,7 +300,7 @@ args_parse(struct options *o, int argc, char **argv, const char **command)
 	}
 	if (!rc && *command && strcmp(*command, "_complete") != 0 && !args_is_command(*command))
 		rc = fail_usage(
-			"there is no command '%s'; there are info, ops, run, check, bench, tensors, top and jobs",
+			"there is no command '%s'; there are info, ops, run, check, bench, tensors, generate, top and jobs",
 			*command);
 	for (int i = 0; i < n_given && !rc && !help; i++) {
 		if (*command && strcmp(*command, "_complete") != 0 && !applies(given[i].option, find_command(*command)))

@@ -147,6 +147,7 @@ int cmd_bench(struct ctl *c);
 int cmd_tensors(struct ctl *c);
 int cmd_top(struct ctl *c);
 int cmd_jobs(struct ctl *c);
+int cmd_generate(struct ctl *c);
 int cmd_complete(struct ctl *c);
 
 /* run's and check's way of telling statistics (cmd_run.c). */

@@ -14,9 +14,10 @@ static const struct {
 	const char *name;
 	int (*run)(struct ctl *c);
 } commands[] = {
-	{"info", cmd_info},	  {"ops", cmd_ops},	{"run", cmd_run},
-	{"check", cmd_check},	  {"bench", cmd_bench}, {"top", cmd_top},
-	{"tensors", cmd_tensors}, {"jobs", cmd_jobs},	{"_complete", cmd_complete},
+	{"info", cmd_info},	     {"ops", cmd_ops},	   {"run", cmd_run},
+	{"check", cmd_check},	     {"bench", cmd_bench}, {"top", cmd_top},
+	{"tensors", cmd_tensors},    {"jobs", cmd_jobs},   {"generate", cmd_generate},
+	{"_complete", cmd_complete},
 };
 
 static int
