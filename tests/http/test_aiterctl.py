@@ -2,6 +2,7 @@
 """aiterctl against the real server, as a person or a script runs it: what it prints and writes, its exit statuses, odd file
 names, pipes, refusals, servers that are not there, busy, or no servers at all. Results are checked against float64.
 """
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import aiterd_test as t
 import calls
 
 CTL = os.path.join(t.BUILD, "aiterctl")
+SRC = os.environ.get("AITERD_SRCDIR", os.path.join(t.HERE, "..", ".."))
 OK, FAILED, USAGE, REFUSED, UNREACHABLE, SERVER, LOCAL = range(7)
 
 server = folder = None
@@ -252,6 +254,192 @@ class Statuses(Test):
         self.ctl("info", url="http://no-such-host.invalid", status=UNREACHABLE)
 
 
+class Generated(Test):
+    def test_made_here_and_there(self):
+        """The same bits, whoever makes them: this program, the server, and the specification's vectors."""
+        with open(os.path.join(SRC, "api", "generate-vectors.json"), encoding="utf-8") as f:
+            vectors = [v for v in json.load(f)["tensors"] if v["first"] == 0]
+        self.assertGreater(len(vectors), 30)
+        for v in vectors:
+            source = dict(v["source"])
+            text = "%s:%d:%s" % (source.pop("generate"), v["count"], source.pop("dtype"))
+            text += "".join(":%s=%s" % (k, json.dumps(x)) for k, x in source.items())
+            with self.subTest(source=text):
+                self.ctl("generate", text, "-o", "made.safetensors", url="http://127.0.0.1:1")
+                with open(os.path.join(folder, "made.safetensors"), "rb") as f:
+                    file = f.read()
+                data = file[8 + int.from_bytes(file[:8], "little"):]
+                if "hex" in v:
+                    self.assertEqual(data.hex(), v["hex"])
+                else:
+                    self.assertEqual(hashlib.sha256(data).hexdigest(), v["sha256"])
+        sources = ["%s=normal:2x64x4x32:bf16:seed=7" % n for n in "qkv"]
+        self.ctl("run", "flash_attn_func", *sources, "-o", "there.npy")
+        for i, n in enumerate("qkv"):
+            self.ctl("generate", "normal:2x64x4x32:bf16:seed=7:stream=%d" % i, "-o", n + ".npy")
+        self.ctl("run", "flash_attn_func", "q=q.npy", "k=k.npy", "v=v.npy", "-o", "here.npy")
+        np.testing.assert_array_equal(self.load("there.npy").view(np.uint16), self.load("here.npy").view(np.uint16))
+
+    def test_refused(self):
+        for text, says in (("normal:2:int32", "fractions"), ("normal:2:fp16:low=1", "low"), ("randint:2:int8", "high"),
+                           ("randint:2:int8:high=1000", "int8"), ("q.npy", "nothing to be generated")):
+            self.assertIn(says, self.ctl("generate", text, "-o", "x.npy", status=USAGE).err)
+
+
+class Checks(Test):
+    def setUp(self):
+        call = calls.attention("fp16", shape=(2, 37, 37, 4, 4, 64, 64), lse=False, causal=True)
+        self.args = ["flash_attn_func"] + self.inputs(call)
+        self.want = call.want["out"].astype(np.float16)
+        self.bad = self.want.copy()
+        self.bad[1, 5, 2, 60] = self.bad[1, 5, 2, 60] + np.float16(0.25)
+        self.good = "expected.out=" + self.save("good.npy", self.want)
+        self.wrong = "expected.out=" + self.save("bad.npy", self.bad)
+
+    def test_verdicts(self):
+        r = self.ctl("check", *self.args, self.good)
+        self.assertTrue(r.out.startswith("passed"), r)
+        r = self.ctl("check", *self.args, self.wrong, status=FAILED)
+        self.assertTrue(r.out.startswith("FAILED"), r)
+        self.assertRegex(r.out, r"(?m)^    \[1, 5, 2, 60\] ")
+        self.assertIn("1 of %d" % self.want.size, r.out)
+        r = self.ctl("check", *self.args, self.wrong, "--json", status=FAILED)
+        self.assertEqual(r.json["outputs"]["out"]["worst"][0]["index"], [1, 5, 2, 60])
+        self.ctl("check", *self.args, self.wrong, "rtol=1", "atol=1")
+        self.assertEqual(self.ctl("check", *self.args, self.wrong, "-q", status=FAILED).bytes, b"")
+        r = self.ctl("check", *self.args, self.good, "runs=3")
+        self.assertIn("3 runs of the kernel gave the same bits", r.out)
+        self.ctl("check", *self.args, status=REFUSED)  # nothing to judge
+
+    def test_cases(self):
+        """A saved case needs nothing else to be judged again; and it is a file as any other."""
+        self.ctl("check", *self.args, self.wrong, "--save", "case.safetensors", status=FAILED)
+        self.ctl("check", "case.safetensors", status=FAILED)
+        self.ctl("check", "case.safetensors", "rtol=1", "atol=1", "--save", "again.safetensors")
+        self.ctl("check", "again.safetensors", "impl=naive")
+        with open(os.path.join(folder, "case.safetensors"), "rb") as f:
+            tensors, meta = t.safetensors_parse(f.read())
+        np.testing.assert_array_equal(tensors["expected.out"], self.bad)
+        self.assertEqual(sorted(tensors), ["expected.out", "k", "q", "v"])
+        self.assertFalse(json.loads(meta["verdict"])["pass"])
+        self.ctl("check", "flash_attn_func", "q=case.safetensors", "k=case.safetensors", "v=case.safetensors", "causal=true",
+                 self.good)
+        self.assertIn("No such file", self.ctl("check", "none.safetensors", status=USAGE).err)
+        self.assertIn("operator", self.ctl("check", "./good.npy", status=USAGE).err)
+        self.ctl("check", *self.args, self.wrong, "--save", "no/folder/case", status=LOCAL)
+
+
+class Sweeps(Test):
+    args = "bench flash_attn_func batch=1,2 seqlen=32 heads=2 head_dim=32 dtype=fp16 iters=2 warmup=1".split()
+
+    def test_tables(self):
+        lines = self.ctl(*self.args, "baseline=naive").out.splitlines()
+        self.assertIn("speed-up", lines[1])
+        self.assertEqual([line.split()[0] for line in lines[1:]], ["batch", "1", "2"])
+        self.assertEqual(len({len(line) for line in lines[1:]}), 1, lines)
+        lines = [json.loads(line) for line in self.ctl(*self.args, "--json").out.splitlines()]
+        self.assertEqual([line.get("case", {}).get("batch") for line in lines], [1, 2, None])
+        self.assertTrue(lines[-1]["done"])
+
+    def test_failures(self):
+        r = self.ctl("bench", "rmsnorm", "rows=8", "hidden=64,0", "dtype=fp16", "iters=1", status=REFUSED)
+        self.assertIn("1 of 2 cases failed", r.err)
+        self.assertIn("at least 1", r.out)
+        self.assertIn("rows", self.ctl("bench", "rmsnorm", "raws=8", status=REFUSED).err)
+
+    def test_cut_short(self):
+        """A server that goes away in the middle of a sweep, with and without saying so."""
+        line = b'{"case":{"rows":1},"index":0,"of":2,"mode":"cold","impl":"x","kernel_ms":{"median":1}}\n'
+        op = reply("200 OK", b'{"inputs":[]}')
+        fake = Fake(op, reply("200 OK", line, "application/x-ndjson"))
+        self.addCleanup(fake.close)
+        r = self.ctl("bench", "x", url=fake.url, status=SERVER)
+        self.assertIn("ended before its last line; 1 cases", r.err)
+        fake = Fake(op, b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n" +
+                    b"%x\r\n%s\r\n" % (len(line), line))
+        self.addCleanup(fake.close)
+        self.ctl("bench", "x", url=fake.url, status=UNREACHABLE)
+
+
+class Keeps(Test):
+    def tearDown(self):
+        for item in self.ctl("tensors", "--json").json["tensors"]:
+            self.ctl("tensors", "rm", item["name"])
+
+    def test_put_and_get(self):
+        for dtype in "fp32", "fp16", "bf16":
+            x = t.normal((3, 5), dtype, 1)
+            r = self.ctl("tensors", "put", "w.1=" + self.save("w.npy", x), "--json").json
+            self.assertEqual(r["id"], "sha256:" + hashlib.sha256(b"%s [3,5]\n" % dtype.encode() + x.tobytes()).hexdigest())
+            self.ctl("tensors", "get", "w.1", "-o", "back.npy")
+            self.assertEqual(self.load("back.npy").tobytes(), x.tobytes())
+            self.assertEqual(t.npy_parse(self.ctl("tensors", "get", r["id"], "-o", "-").bytes).tobytes(), x.tobytes())
+        self.ctl("tensors", "put", "g=ones:4x4:fp32")
+        self.ctl("tensors", "get", "g")
+        np.testing.assert_array_equal(self.load("g.npy"), np.ones((4, 4)))
+        self.assertRegex(self.ctl("tensors").out, r"(?m)^w\.1 +bf16 +\[3, 5\] ")
+        self.ctl("tensors", "rm", "w.1", "g")
+        self.ctl("tensors", "rm", "w.1", status=REFUSED)
+        self.ctl("tensors", "get", "w.1", "-o", "x", status=REFUSED)
+        self.ctl("tensors", "put", "a b=w.npy", status=REFUSED)
+        self.ctl("tensors", "put", "w", status=USAGE)
+
+    def test_used(self):
+        call = calls.rmsnorm("fp32")
+        args = self.inputs(call)
+        self.ctl("tensors", "put", args[0], args[1])
+        self.ctl("run", "rmsnorm", "x=@x", "weight=tensor:weight", "-o", "out.npy", "keep.out=h")
+        call.check({"out": self.load("out.npy")})
+        self.ctl("tensors", "get", "h")
+        call.check({"out": self.load("h.npy")})
+        self.assertIn("zz", self.ctl("run", "rmsnorm", "x=@zz", "weight=@weight", status=REFUSED).err)
+
+    def test_sent_once(self):
+        """With --keep a large input is sent the first time only; small ones always."""
+        x, w = t.normal((256, 128), "fp32", 1), t.normal((128,), "fp32", 2)
+        args = ["run", "rmsnorm", "x=" + self.save("x.npy", x), "weight=" + self.save("w.npy", w), "--keep", "-o", "out.npy"]
+        want = t.rmsnorm(x.astype(np.float64), w.astype(np.float64), 1e-6)
+        for _ in range(2):
+            self.ctl(*args)
+            t.assert_close(self.load("out.npy"), want, "fp32", "out")
+            kept = self.ctl("tensors", "--json").json["tensors"]
+            self.assertEqual([(k["shape"], k["bytes"]) for k in kept], [([256, 128], x.nbytes)])
+        name = kept[0]["name"]
+        # the server has it under any name
+        self.ctl("tensors", "put", "mine=x.npy")
+        self.ctl("tensors", "rm", name)
+        self.ctl(*args)
+        self.assertEqual([k["name"] for k in self.ctl("tensors", "--json").json["tensors"]], ["mine"])
+
+
+class Jobs(Test):
+    def job(self, *args):
+        return self.ctl(*args, "-b").out.strip()
+
+    def test_results(self):
+        call = calls.rmsnorm("fp32")
+        args = self.inputs(call)
+        job = self.job("run", "rmsnorm", *args)
+        self.ctl("jobs", "wait", job)
+        self.assertIn(job, self.ctl("jobs").out)
+        self.assertEqual(self.ctl("jobs", "show", job, "--json").json["state"], "done")
+        self.ctl("jobs", "get", job, "-o", "out.npy")
+        call.check({"out": self.load("out.npy")})
+        want = "expected.out=" + self.save("want.npy", call.want["out"].astype(np.float32) + np.float32(1))
+        self.assertIn("FAILED", self.ctl("jobs", "get", self.job("check", "rmsnorm", *args, want), status=FAILED).out)
+        r = self.ctl("jobs", "get", self.job("bench", "rmsnorm", "rows=8,16", "hidden=64", "dtype=fp16", "iters=1"))
+        self.assertEqual([line.split()[0] for line in r.out.splitlines()[1:]], ["rows", "8", "16"])
+        self.ctl("jobs", "cancel", job)
+        self.ctl("jobs", "show", job, status=REFUSED)
+
+    def test_failures(self):
+        self.ctl("run", "rmsnorm", "x=ones:4:fp16", "weight=ones:5:fp16", "-b", status=REFUSED)
+        self.ctl("jobs", "show", "none", status=REFUSED)
+        job = self.job("run", "flash_attn_func", *["%s=normal:2x512x8x64:fp16" % n for n in "qkv"], "iters=10000")
+        self.ctl("jobs", "cancel", job)
+        self.ctl("jobs", "get", job, status=REFUSED)
+
+
 class Fake:
     """A server that gives each connection's first request the next of some prepared replies, and closes."""
 
@@ -373,8 +561,7 @@ class Views(Test):
         # without a server: no words, no message
         self.assertEqual(self.ctl("_complete", "ops", url="http://127.0.0.1:1").out, "")
         if shutil.which("bash"):
-            script = os.path.join(os.environ.get("AITERD_SRCDIR", os.path.join(t.HERE, "..", "..")),
-                                  "clients/c/completion/aiterctl")
+            script = os.path.join(SRC, "clients/c/completion/aiterctl")
             out = subprocess.run(["bash", "-c", '. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _aiterctl; '
                                   'printf "%s\\n" "${COMPREPLY[@]}"', script, CTL, "run", "rmsnorm", "we"],
                                  stdout=subprocess.PIPE, env=environment(server.url), check=True).stdout

@@ -17,8 +17,8 @@ struct sweep {
 	int n_keys;
 	bool header, baseline, per_sample, peak;
 	bool done, suspect, invalid;
-	char *mode;
-	int worst; /* exit status */
+	char *mode, *impl; /* of the first row; where another differs, it says so */
+	int worst;	   /* exit status */
 	int failed, cases;
 };
 
@@ -72,8 +72,8 @@ draw_header(struct sweep *s, const struct cJSON *json)
 	if (json_has(json, "impl")) {
 		printf("%s on %s, %s inputs\n", json_str(json, "impl", "?"),
 		       json_str(json, "device", json_str(json, "device.id", "?")), json_str(json, "mode", "?"));
-		free(s->mode);
 		s->mode = strdup(json_str(json, "mode", ""));
+		s->impl = strdup(json_str(json, "impl", ""));
 	}
 	cJSON_ArrayForEach(key, json_at(json, "case"))
 	{
@@ -123,6 +123,14 @@ draw_row(struct sweep *s, const struct cJSON *json)
 
 		cell(json_has(json, list[i].path) ? show_number(share ? v * 100 : v, value, sizeof(value)) : "-",
 		     list[i].width, i == 0 && !s->n_keys);
+	}
+	if (s->impl && strcmp(s->impl, json_str(json, "impl", "")) != 0) {
+		printf("  by ");
+		print_clean(stdout, json_str(json, "impl", "?"));
+	}
+	if (s->mode && strcmp(s->mode, json_str(json, "mode", "")) != 0) {
+		printf("  ");
+		print_clean(stdout, json_str(json, "mode", "?"));
 	}
 	if (json_has(json, "rates.suspect")) {
 		printf("  ! suspect: ");
@@ -216,6 +224,7 @@ sweep_end(struct sweep *s, bool complete)
 	for (int i = 0; i < s->n_keys; i++)
 		free(s->keys[i]);
 	free(s->mode);
+	free(s->impl);
 	free(s);
 	return rc;
 }

@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "ctl.h"
 
@@ -54,12 +53,24 @@ show_comparisons(const struct cJSON *out)
 	table_free(&t);
 }
 
+/* Enough digits to find the value again. */
 static void
-show_worst(const struct cJSON *worst)
+add_value(struct table *t, const struct cJSON *o, const char *path)
+{
+	char n[32];
+
+	snprintf(n, sizeof(n), "%.7g", json_num(o, path, NAN));
+	table_add(t, json_has(o, path) ? n : "-");
+}
+
+/* Those that are off, at least one; the verdict has the others as well. */
+static void
+show_worst(const struct cJSON *worst, double off)
 {
 	const cJSON *item;
 	char index[100];
 	struct table t;
+	int n = 0;
 
 	if (!cJSON_IsArray(worst) || !worst->child)
 		return;
@@ -70,10 +81,12 @@ show_worst(const struct cJSON *worst)
 		table_add(&t, *h);
 	cJSON_ArrayForEach(item, worst)
 	{
+		if (n++ && n > off)
+			break;
 		table_add(&t, show_shape(json_at(item, "index"), index, sizeof(index)));
-		add_number(&t, item, "yours");
-		add_number(&t, item, "kernel");
-		add_number(&t, item, "reference");
+		add_value(&t, item, "yours");
+		add_value(&t, item, "kernel");
+		add_value(&t, item, "reference");
 		add_number(&t, item, "abs");
 		add_number(&t, item, "rel");
 	}
@@ -131,7 +144,7 @@ show_output(const struct cJSON *out)
 		printf("\n");
 	}
 	if (!cJSON_IsTrue(json_at(out, "pass")))
-		show_worst(json_at(out, "worst"));
+		show_worst(json_at(out, "worst"), json_num(out, "vs_reference.mismatched", 10));
 }
 
 void
@@ -220,7 +233,7 @@ cmd_check(struct ctl *c)
 	if (c->o.save && c->o.background)
 		return fail_usage("--save and --background do not go together");
 	/* Operators have no dots or slashes in their names. */
-	replay = strpbrk(first, "./") && access(first, F_OK) == 0;
+	replay = strpbrk(first, "./") != NULL;
 	if (replay)
 		rc = inputs_make(c, &in, NULL, c->o.args, c->o.n_args);
 	else

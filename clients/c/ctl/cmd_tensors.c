@@ -39,7 +39,7 @@ show_list(const struct cJSON *json)
 		table_add(&t, show_shape(json_at(item, "shape"), text, sizeof(text)));
 		table_add(&t, show_bytes(json_num(item, "bytes", -1), bytes, sizeof(bytes)));
 		table_add(&t, show_seconds(item, "expires_in_s", text, sizeof(text)));
-		snprintf(text, sizeof(text), "%.19s", json_str(item, "id", "?"));
+		snprintf(text, sizeof(text), "%.19s", json_str(item, "id", "-"));
 		table_add(&t, text);
 	}
 	table_print(&t, stdout, 0);

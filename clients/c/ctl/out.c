@@ -235,7 +235,7 @@ show_number(double v, char *buf, size_t size)
 	else if (v != 0 && (a < 1e-3 || a >= 1e7))
 		snprintf(buf, size, "%.3g", v);
 	else
-		snprintf(buf, size, "%.*f", v == 0 ? 0 : a < 0.1 ? 5 : a < 10 ? 3 : a < 1000 ? 2 : 0, v);
+		snprintf(buf, size, "%.*f", v == 0 ? 0 : a < 0.01 ? 5 : a < 0.1 ? 4 : a < 10 ? 3 : a < 1000 ? 2 : 0, v);
 	return buf;
 }
 
