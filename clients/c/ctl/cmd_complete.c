@@ -34,7 +34,7 @@ names(const struct cJSON *list, const char *before, const char *after)
 }
 
 static void
-words_of(struct ctl *c, const char *op)
+words_of(struct ctl *c, const char *op, const char *command)
 {
 	char *escaped = aiterd_escape(op), *path = NULL;
 	struct cJSON *json;
@@ -45,7 +45,20 @@ words_of(struct ctl *c, const char *op)
 	names(json_at(json, "inputs"), "", "=");
 	names(json_at(json, "params"), "", "=");
 	names(json_at(json, "run_options"), "", "=");
-	names(json_at(json, "outputs"), "expected.", "=");
+	if (strcmp(command, "run") == 0)
+		names(json_at(json, "outputs"), "keep.", "=");
+	if (strcmp(command, "check") == 0) {
+		names(json_at(json, "outputs"), "expected.", "=");
+		names(json_at(json, "check_options"), "", "=");
+	}
+	if (strcmp(command, "bench") == 0) {
+		const cJSON *size, *alias;
+
+		names(json_at(json, "sizes"), "", "=");
+		cJSON_ArrayForEach(size, json_at(json, "sizes")) cJSON_ArrayForEach(alias, json_at(size, "aliases"))
+			printf("%s=\n", cJSON_IsString(alias) ? alias->valuestring : "?");
+		names(json_at(json, "bench_options"), "", "=");
+	}
 	cJSON_Delete(json);
 	free(path);
 	free(escaped);
@@ -62,8 +75,10 @@ values_of(struct ctl *c, const char *op, const char *param)
 	if (escaped && asprintf(&path, "/v1/ops/%s", escaped) < 0)
 		path = NULL;
 	json = path ? ask(c, path) : NULL;
-	for (int i = 0; i < 2; i++)
-		cJSON_ArrayForEach(item, json_at(json, i ? "run_options" : "params"))
+	for (const char *const *list =
+		     (const char *const[]){"params", "run_options", "check_options", "bench_options", NULL};
+	     *list; list++)
+		cJSON_ArrayForEach(item, json_at(json, *list))
 		{
 			if (strcmp(json_str(item, "name", ""), param) != 0)
 				continue;
@@ -94,7 +109,7 @@ cmd_complete(struct ctl *c)
 		json = ask(c, "/v1/tensors");
 		names(json_at(json, "tensors"), "", "");
 	} else if (strcmp(what, "words") == 0 && name) {
-		words_of(c, name);
+		words_of(c, name, c->o.n_args > 2 ? c->o.args[2] : "run");
 	} else if (strcmp(what, "values") == 0 && c->o.n_args > 2) {
 		values_of(c, name, c->o.args[2]);
 	}

@@ -161,6 +161,37 @@ show_params(const struct cJSON *list, const char *title)
 	table_free(&t);
 }
 
+/* Lengths that bench makes inputs from: "batch  = 2  ...". */
+static void
+show_sizes(const struct cJSON *list)
+{
+	const cJSON *item, *alias;
+	char names[120], value[60];
+	struct table t;
+
+	printf("\nlengths for bench\n");
+	table_init(&t, 3, 7);
+	cJSON_ArrayForEach(item, list)
+	{
+		size_t n = (size_t)snprintf(names, sizeof(names), "%s", json_str(item, "name", "?"));
+
+		cJSON_ArrayForEach(alias, json_at(item, "aliases"))
+		{
+			if (cJSON_IsString(alias) && n < sizeof(names))
+				n += (size_t)snprintf(names + n, sizeof(names) - n, ", %s", alias->valuestring);
+		}
+		table_add(&t, names);
+		if (json_has(item, "default"))
+			snprintf(value, sizeof(value), "= %.0f", json_num(item, "default", 0));
+		else
+			snprintf(value, sizeof(value), "= %s", json_str(item, "like", ""));
+		table_add(&t, value);
+		table_add(&t, json_str(item, "help", ""));
+	}
+	table_print(&t, stdout, 2);
+	table_free(&t);
+}
+
 static void
 show_op(const struct cJSON *op)
 {
@@ -178,11 +209,22 @@ show_op(const struct cJSON *op)
 	show_tensors(json_at(op, "outputs"), "outputs");
 	show_params(json_at(op, "params"), "parameters");
 	show_params(json_at(op, "run_options"), "run options");
+	if (json_has(op, "check_options"))
+		show_params(json_at(op, "check_options"), "options of a check");
+	if (json_has(op, "sizes"))
+		show_sizes(json_at(op, "sizes"));
+	if (json_has(op, "bench_options"))
+		show_params(json_at(op, "bench_options"), "options of bench");
 	printf("\ntolerance of a check: |yours - float64| <= atol + rtol * |float64|\n");
 	cJSON_ArrayForEach(tolerance, json_at(op, "tolerance"))
 	{
 		printf("  %-6s atol %g, rtol %g\n", tolerance->string, json_num(tolerance, "atol", 0),
 		       json_num(tolerance, "rtol", 0));
+	}
+	if (json_has(op, "tolerance_source")) {
+		printf("  ");
+		print_clean(stdout, json_str(op, "tolerance_source", ""));
+		printf("\n");
 	}
 }
 

@@ -124,6 +124,9 @@ struct table {
 	unsigned left; /* bit i: column i is text, and stands left */
 };
 
+/* Width of the terminal that standard output is; 0: it is none, and nothing is broken. */
+extern int table_wrap_at;
+
 void table_init(struct table *t, int columns, unsigned left);
 void table_add(struct table *t, const char *cell); /* copied; NULL: "" */
 void table_print(const struct table *t, FILE *to, int indent);

@@ -49,6 +49,8 @@ main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20)
 		c.columns = size.ws_col;
+	if (c.tty_out && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+		table_wrap_at = size.ws_col;
 	rc = args_parse(&c.o, argc, argv, &command);
 	if (rc || !command)
 		goto out;

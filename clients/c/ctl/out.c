@@ -15,6 +15,8 @@
 
 #define JSON_DEPTH 64
 
+int table_wrap_at;
+
 void
 print_clean(FILE *to, const char *s)
 {
@@ -301,10 +303,45 @@ width(const char *s)
 	return n;
 }
 
+/* The last cell of a row, from column `at` on, broken between words where the terminal is too narrow for it. */
+static void
+print_wrapped(FILE *to, const char *s, int at)
+{
+	int room = table_wrap_at - at, left = room;
+
+	if (room < 20 || to != stdout) {
+		print_clean(to, s);
+		return;
+	}
+	while (*s) {
+		size_t n = strcspn(s, " ");
+		char word[64];
+
+		if (n >= sizeof(word)) {
+			print_clean(to, s);
+			return;
+		}
+		memcpy(word, s, n);
+		word[n] = '\0';
+		if (left < room) { /* not the first of its line */
+			bool fits = width(word) < left;
+
+			if (fits)
+				fputc(' ', to);
+			else
+				fprintf(to, "\n%*s", at, "");
+			left = fits ? left - 1 : room;
+		}
+		print_clean(to, word);
+		left -= width(word);
+		s += n + (s[n] == ' ');
+	}
+}
+
 void
 table_print(const struct table *t, FILE *to, int indent)
 {
-	int widths[TABLE_COLUMNS] = {0};
+	int widths[TABLE_COLUMNS] = {0}, at = 0;
 
 	for (int i = 0; i < t->n; i++)
 		if (width(cell(t, i)) > widths[i % t->columns])
@@ -314,9 +351,14 @@ table_print(const struct table *t, FILE *to, int indent)
 		bool last = column == t->columns - 1 || i == t->n - 1, left = t->left >> column & 1;
 
 		fprintf(to, "%*s", column ? 2 : indent, "");
+		at = column ? at + 2 : indent;
 		if (!left)
 			fprintf(to, "%*s", pad, "");
-		print_clean(to, cell(t, i));
+		if (left && column == t->columns - 1)
+			print_wrapped(to, cell(t, i), at);
+		else
+			print_clean(to, cell(t, i));
+		at += widths[column];
 		if (left && !last)
 			fprintf(to, "%*s", pad, "");
 		if (last)
