@@ -21,6 +21,7 @@ enum {
 	RO_FORMAT,
 	RO_JSON,
 	RO_SHUFFLE,
+	RO_INPUTS,
 	RO_COUNT
 };
 
@@ -85,12 +86,19 @@ static const struct op_param options[] = {
 		     .fallback = "list",
 		     .choices = "list|base64",
 		     .help = "In a JSON reply: tensors as lists of numbers, or base64 of their bytes."},
-	/* acted upon, and taken away, by intake_finish() */
+	/* these two: acted upon, and taken away, by intake_finish() */
 	[RO_SHUFFLE] = {.name = "shuffle",
 			.type = OP_ENUM,
 			.fallback = NULL,
 			.choices = NULL,
 			.help = "Inputs that were byte-shuffled before compression, such as q,k,v."},
+	[RO_INPUTS] =
+		{.name = "inputs",
+		 .type = OP_ENUM,
+		 .fallback = NULL,
+		 .choices = NULL,
+		 .help = "Inputs that are not sent but told, as JSON: {\"q\":{\"generate\":\"normal\",\"dtype\":\"fp16\","
+			 "\"shape\":[2,512,8,64],\"seed\":7}}; api/generate.md says what is made."},
 	[RO_COUNT] = {.name = NULL},
 };
 
