@@ -70,7 +70,7 @@ static enum aiterd_status
 save(struct aiterd *s, const char *path, const struct lib_piece *pieces, int n)
 {
 	enum aiterd_status status = AITERD_OK;
-	char *temporary = NULL;
+	char *temporary = NULL, *real;
 	struct stat st;
 	int fd, rc;
 
@@ -79,14 +79,16 @@ save(struct aiterd *s, const char *path, const struct lib_piece *pieces, int n)
 			return lib_fail(s, AITERD_BAD_FILE, "standard output cannot be written: %s", strerror(errno));
 		return AITERD_OK;
 	}
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-		fd = open(path, O_WRONLY | O_CLOEXEC);
+	/* What a symbolic link leads to is replaced, not the link. */
+	real = realpath(path, NULL);
+	if (real && stat(real, &st) == 0 && !S_ISREG(st.st_mode))
+		fd = open(real, O_WRONLY | O_CLOEXEC);
 	else
-		fd = beside(path, &temporary);
+		fd = beside(real ? real : path, &temporary);
 	rc = fd < 0 ? -1 : write_pieces(fd, pieces, n);
 	if (fd >= 0 && close(fd) < 0)
 		rc = -1;
-	if (rc == 0 && temporary && rename(temporary, path) < 0)
+	if (rc == 0 && temporary && rename(temporary, real ? real : path) < 0)
 		rc = -1;
 	if (rc < 0) {
 		status = lib_fail(s, AITERD_BAD_FILE, "%s cannot be written: %s", path, strerror(errno));
@@ -94,6 +96,7 @@ save(struct aiterd *s, const char *path, const struct lib_piece *pieces, int n)
 			unlink(temporary);
 	}
 	free(temporary);
+	free(real);
 	return status;
 }
 

@@ -267,6 +267,56 @@ Test(client, safetensors_bad)
 	aiterd_close(s);
 }
 
+/* Any byte of a good file changed, any byte cut off: refused or read, never beyond the bytes there are (the sanitizers watch). */
+Test(client, damaged_files)
+{
+	static const char json[] =
+		"{\"__metadata__\":{\"op\":\"x\"},\"a\":{\"dtype\":\"F16\",\"shape\":[2,1],\"data_offsets\":[0,4]}}";
+	unsigned char good[8 + sizeof(json) - 1 + 4] = {sizeof(json) - 1};
+	int taken = 0;
+
+	memcpy(good + 8, json, sizeof(json) - 1);
+	for (size_t at = 0; at < sizeof(good); at++) {
+		for (unsigned v = 0; v < 256; v += at < 8 ? 1 : 5) {
+			struct lib_tensors ts = {.t = NULL};
+			unsigned char *p = malloc(sizeof(good));
+			double sum = 0;
+
+			memcpy(p, good, sizeof(good));
+			p[at] = (unsigned char)v;
+			if (lib_safetensors_read(&ts, p, sizeof(good), NULL) == 0)
+				for (int i = 0; i < ts.n; i++, taken++)
+					for (uint64_t k = 0; k < ts.t[i].bytes / aiterd_dtype_size(ts.t[i].dtype); k++)
+						sum += aiterd_tensor_at(&ts.t[i], (int64_t)k);
+			cr_expect(sum == sum || ts.n > 0);
+			lib_tensors_fini(&ts);
+			free(p);
+		}
+		unsigned char *p = malloc(at ? at : 1);
+		struct lib_tensors ts = {.t = NULL};
+
+		memcpy(p, good, at);
+		cr_expect(lib_safetensors_read(&ts, p, at, NULL) < 0, "%zu bytes", at);
+		lib_tensors_fini(&ts);
+		free(p);
+	}
+	cr_expect(taken > 0);
+	for (size_t at = 0; at < sizeof(numpy_f4) - 1; at++) {
+		for (unsigned v = 0; v < 256; v += 3) {
+			struct lib_tensors ts = {.t = NULL};
+			unsigned char *p = malloc(sizeof(numpy_f4) - 1);
+
+			memcpy(p, numpy_f4, sizeof(numpy_f4) - 1);
+			p[at] = (unsigned char)v;
+			if (lib_npy_read(&ts, "x", p, sizeof(numpy_f4) - 1, NULL) == 0)
+				for (uint64_t k = 0; k < ts.t[0].bytes / aiterd_dtype_size(ts.t[0].dtype); k++)
+					(void)aiterd_tensor_at(&ts.t[0], (int64_t)k);
+			lib_tensors_fini(&ts);
+			free(p);
+		}
+	}
+}
+
 static void
 slurp(const char *path, unsigned char *to, size_t *n, size_t room)
 {
@@ -292,6 +342,10 @@ Test(client, npy_written)
 	/* the very bytes that numpy writes */
 	cr_assert(n == sizeof(numpy_f4) - 1 && memcmp(bytes, numpy_f4, n) == 0);
 	cr_expect(stat(path_of("f4.npy"), &st) == 0 && (st.st_mode & 0400));
+	/* through a link, which stays one */
+	cr_assert(symlink("f4.npy", path_of("link.npy")) == 0 &&
+		  aiterd_write_npy(s, path_of("link.npy"), &t) == AITERD_OK);
+	cr_expect(lstat(path_of("link.npy"), &st) == 0 && S_ISLNK(st.st_mode));
 	/* over a file that is there, which is whole at any time */
 	cr_expect(aiterd_write_npy(s, path_of("f4.npy"), &t) == AITERD_OK);
 	cr_expect(aiterd_write_npy(s, path_of("no/such/folder.npy"), &t) == AITERD_BAD_FILE);

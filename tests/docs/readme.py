@@ -175,7 +175,7 @@ def main():
     # Debian's Python has numpy, whatever stands first in PATH
     os.mkdir(os.path.join(folder, "bin"))
     os.symlink(sys.executable, os.path.join(folder, "bin", "python3"))
-    environment = dict(os.environ, PATH=os.pathsep.join((os.path.join(folder, "bin"), BUILD, os.environ.get("PATH", ""))),
+    environment = dict(os.environ, PATH=os.path.join(folder, "bin") + os.pathsep + os.environ.get("PATH", ""),
                        LC_ALL="C.UTF-8")
     work = os.path.join(folder, "work")
     os.mkdir(work)
@@ -183,6 +183,7 @@ def main():
     try:
         server = Server(folder)
         environment["AITERD_URL"] = "http://" + server.address
+        environment["PATH"] = BUILD + os.pathsep + environment["PATH"]
         verdict("has blocks to run", None if blocks else "there are none")
         for block in blocks:
             problem, printed = run_block(block, work, environment, server.address)

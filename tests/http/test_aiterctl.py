@@ -5,6 +5,7 @@ names, pipes, refusals, servers that are not there, busy, or no servers at all. 
 import hashlib
 import json
 import os
+import pty
 import shutil
 import socket
 import subprocess
@@ -244,6 +245,15 @@ class Statuses(Test):
         r = self.ctl("run", "rmsnorm", *args, "device=hip:0", status=REFUSED)
         self.assertIn("hip:0", r.err)
         self.assertEqual(r.out, "")
+
+    def test_too_large(self):
+        """Refused before it is sent: the server's words arrive, not a broken connection."""
+        with t.Server("--max-body", "1M", "--prefault", "1M") as small:
+            x = self.save("big.npy", np.zeros((8192, 1024), np.float32))
+            r = self.ctl("run", "rmsnorm", "x=" + x, "weight=ones:1024:fp32", url=small.url, status=REFUSED)
+            self.assertIn("HTTP status 413", r.err)
+            r = self.ctl("run", "rmsnorm", "x=" + x, "weight=ones:1024:fp32", "--compress", "zstd", url=small.url, status=REFUSED)
+            self.assertIn("HTTP status 413", r.err)
 
     def test_not_there(self):
         with socket.socket() as s:
@@ -527,6 +537,51 @@ class Fakes(Test):
         fake = self.with_fake(reply("200 OK", b'{"ops":[]}'))
         self.ctl("ops", url=fake.url + "/some/prefix/")
         self.assertTrue(fake.requests[0].startswith(b"GET /some/prefix/v1/ops HTTP/1.1\r\n"), fake.requests)
+
+    def test_progress(self):
+        """A long transfer has a bar if standard error is a terminal, and none otherwise."""
+        x = self.save("big.npy", np.zeros((8192, 1024), np.float32))
+
+        def serve(listener):
+            with listener.accept()[0] as c:
+                c.recv(65536)
+                c.sendall(reply("200 OK", b'{"inputs":[]}'))
+            with listener.accept()[0] as c:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += c.recv(1)
+                c.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                time.sleep(2.5)
+                left = int(head.split(b"Content-Length: ")[1].split()[0])
+                while left:
+                    left -= len(c.recv(min(left, 1 << 20)))
+                c.sendall(reply("200 OK", b'{"outputs":{}}'))
+
+        for terminal in True, False:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                server_thread = threading.Thread(target=serve, args=(listener,))
+                server_thread.start()
+                ours, theirs = pty.openpty() if terminal else os.pipe()
+                p = subprocess.Popen([CTL, "run", "rmsnorm", "x=" + x], stdout=subprocess.DEVNULL, stderr=theirs, cwd=folder,
+                                     env=environment("http://127.0.0.1:%d" % listener.getsockname()[1]))
+                os.close(theirs)
+                said = b""
+                while True:
+                    try:
+                        piece = os.read(ours, 65536)
+                    except OSError:  # how a pty tells its end
+                        break
+                    if not piece:
+                        break
+                    said += piece
+                os.close(ours)
+                self.assertEqual(p.wait(60), OK, said)
+                server_thread.join()
+            if terminal:
+                self.assertRegex(said, rb"sending \[[#.]{30}\] +\d+ %  [0-9.]+ [KM]iB of 32.0 MiB")
+                self.assertTrue(said.endswith(b"\r\x1b[K"), said[-100:])
+            else:
+                self.assertEqual(said, b"")
 
     def test_too_slow(self):
         with socket.create_server(("127.0.0.1", 0)) as s:  # takes the connection, says nothing
