@@ -70,8 +70,8 @@ draw_header(struct sweep *s, const struct cJSON *json)
 	s->per_sample = json_has(json, "kernel_ms.per_sample");
 	s->peak = json_has(json, "rates.peak_share");
 	if (json_has(json, "impl")) {
-		printf("%s on %s, %s inputs\n", json_str(json, "impl", "?"),
-		       json_str(json, "device", json_str(json, "device.id", "?")), json_str(json, "mode", "?"));
+		say(stdout, "%s on %s, %s inputs", json_str(json, "impl", "?"),
+		    json_str(json, "device", json_str(json, "device.id", "?")), json_str(json, "mode", "?"));
 		s->mode = strdup(json_str(json, "mode", ""));
 		s->impl = strdup(json_str(json, "impl", ""));
 	}
@@ -155,7 +155,7 @@ draw_error(struct sweep *s, const struct cJSON *json)
 	draw_case(s, json);
 	printf("  ");
 	print_clean(stdout, json_str(json, "error.detail", json_str(json, "error.title", "failed")));
-	printf(" (status %d, request %s)\n", status, json_str(json, "error.request_id", "?"));
+	say(stdout, " (status %d, request %s)", status, json_str(json, "error.request_id", "?"));
 }
 
 static void

@@ -97,12 +97,12 @@ cmd_info(struct ctl *c)
 	if (c->o.json) {
 		print_json(text);
 	} else {
-		printf("%s %s at %s, up %.0f s, %.0f requests under way%s\n", json_str(info, "server.name", "?"),
-		       json_str(info, "server.version", "?"), aiterd_url(c->server),
-		       json_num(info, "server.uptime_s", 0), json_num(info, "server.requests", 0),
-		       cJSON_IsTrue(json_at(info, "server.draining")) ? ", shutting down" : "");
+		say(stdout, "%s %s at %s, up %.0f s, %.0f requests under way%s", json_str(info, "server.name", "?"),
+		    json_str(info, "server.version", "?"), aiterd_url(c->server), json_num(info, "server.uptime_s", 0),
+		    json_num(info, "server.requests", 0),
+		    cJSON_IsTrue(json_at(info, "server.draining")) ? ", shutting down" : "");
 		if (json_has(info, "aiter.commit"))
-			printf("AITER's kernels of commit %s\n", json_str(info, "aiter.commit", "?"));
+			say(stdout, "AITER's kernels of commit %s", json_str(info, "aiter.commit", "?"));
 		else
 			printf("without AITER's own kernels\n");
 		printf("\n");

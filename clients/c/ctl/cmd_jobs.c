@@ -107,8 +107,7 @@ wait_for(struct ctl *c, const char *id)
 		if (ended) {
 			progress_clear();
 			if (strcmp(state, "done") != 0) {
-				fprintf(stderr, "aiterctl: job %s: %s %s\n", id, state,
-					json_str(json, "error.detail", ""));
+				say(stderr, "aiterctl: job %s: %s %s", id, state, json_str(json, "error.detail", ""));
 				rc = strcmp(state, "failed") == 0
 					     ? exit_of_http((int)json_num(json, "error.status", 500))
 					     : EXIT_REFUSED;

@@ -245,7 +245,7 @@ background(struct ctl *c, struct inputs *in)
 	if (c->o.json)
 		print_json(text);
 	else
-		printf("%s\n", json_str(json, "id", "?"));
+		say(stdout, "%s", json_str(json, "id", "?"));
 	cJSON_Delete(json);
 	free(text);
 	return 0;

@@ -128,11 +128,11 @@ view(struct ctl *c, struct sample *before)
 		stats = json_of(stats_text);
 		if (c->tty_out)
 			printf("\033[H\033[2J");
-		printf("%s %s at %s, up %.0f s: %.0f connections, %.0f requests under way%s\n",
-		       json_str(info, "server.name", "?"), json_str(info, "server.version", "?"), aiterd_url(c->server),
-		       json_num(info, "server.uptime_s", 0), json_num(info, "server.connections", 0),
-		       json_num(info, "server.requests", 0),
-		       cJSON_IsTrue(json_at(info, "server.draining")) ? ", shutting down" : "");
+		say(stdout, "%s %s at %s, up %.0f s: %.0f connections, %.0f requests under way%s",
+		    json_str(info, "server.name", "?"), json_str(info, "server.version", "?"), aiterd_url(c->server),
+		    json_num(info, "server.uptime_s", 0), json_num(info, "server.connections", 0),
+		    json_num(info, "server.requests", 0),
+		    cJSON_IsTrue(json_at(info, "server.draining")) ? ", shutting down" : "");
 		printf("memory of requests: %s of %s\n\n",
 		       show_bytes(json_num(info, "arena.borrowed", -1), a, sizeof(a)),
 		       show_bytes(json_num(info, "arena.limit", -1), b, sizeof(b)));

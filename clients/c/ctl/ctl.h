@@ -115,6 +115,8 @@ const char *show_shape(const struct cJSON *shape, char *buf, size_t size);
 void print_json(const char *text);
 /* Text from the server: control characters never reach the terminal. */
 void print_clean(FILE *to, const char *s);
+/* A line of such text; the newline is added. */
+void say(FILE *to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define TABLE_COLUMNS 24
 

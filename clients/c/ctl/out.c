@@ -25,6 +25,19 @@ print_clean(FILE *to, const char *s)
 }
 
 void
+say(FILE *to, const char *fmt, ...)
+{
+	char line[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	print_clean(to, line);
+	fputc('\n', to);
+}
+
+void
 print_json(const char *text)
 {
 	size_t n = strlen(text);
