@@ -422,6 +422,17 @@ class Keeps(Test):
         self.assertEqual([k["name"] for k in self.ctl("tensors", "--json").json["tensors"]], ["mine"])
 
 
+    def test_no_room(self):
+        """With --keep and too little room for all of the inputs, or for one: they are sent, and the result is right."""
+        call = calls.attention("fp32", shape=(2, 128, 128, 2, 2, 64, 64), lse=False)  # 128 KiB each
+        args = ["run", call.op, *self.inputs(call), "--keep", "-o", "out.npy"]
+        for quota in "300K", "100K":
+            with t.Server("--tensors-quota", quota, "--prefault", "1M") as small:
+                for _ in range(2):
+                    self.ctl(*args, url=small.url)
+                    call.check({"out": self.load("out.npy")})
+
+
 class Jobs(Test):
     def job(self, *args):
         return self.ctl(*args, "-b").out.strip()

@@ -230,44 +230,28 @@ sweep_end(struct sweep *s, bool complete)
 }
 
 static int
-background(struct ctl *c, struct inputs *in)
+bench(struct ctl *c, struct inputs *in)
 {
 	enum aiterd_status status;
-	struct cJSON *json;
-	char *text;
+	struct sweep *s;
+	int rc;
 
-	status = aiterd_submit(in->call, "bench", &text);
-	if (status != AITERD_OK)
-		return fail(c, status);
-	json = json_of(text);
-	print_json(c->o.json ? text : json_str(json, "id", "?"));
-	cJSON_Delete(json);
-	free(text);
-	return 0;
+	if (c->o.background)
+		return inputs_submit(c, in, "bench");
+	if (c->tty_err && !c->o.quiet && !inputs_has_param(c, "progress"))
+		aiterd_call_param(in->call, "progress", "true");
+	s = sweep_new(c);
+	status = s ? aiterd_bench(in->call, sweep_line, s) : AITERD_NO_MEMORY;
+	rc = s ? sweep_end(s, status == AITERD_OK) : 0;
+	if (status != AITERD_OK && !ferror(stdout))
+		rc = inputs_lost(c, in, status) ? 0 : fail(c, status);
+	return rc;
 }
 
 int
 cmd_bench(struct ctl *c)
 {
-	enum aiterd_status status;
-	struct inputs in;
-	struct sweep *s;
-	int rc;
-
 	if (!c->o.n_args)
 		return fail_usage("bench wants an operator; aiterctl ops lists them");
-	rc = inputs_make(c, &in, c->o.args[0], c->o.args + 1, c->o.n_args - 1);
-	if (!rc && c->o.background) {
-		rc = background(c, &in);
-	} else if (!rc) {
-		if (c->tty_err && !c->o.quiet && !inputs_has_param(c, "progress"))
-			aiterd_call_param(in.call, "progress", "true");
-		s = sweep_new(c);
-		status = s ? aiterd_bench(in.call, sweep_line, s) : AITERD_NO_MEMORY;
-		rc = s ? sweep_end(s, status == AITERD_OK) : 0;
-		if (status != AITERD_OK && !ferror(stdout))
-			rc = fail(c, status);
-	}
-	inputs_free(&in);
-	return rc;
+	return inputs_with(c, c->o.args[0], c->o.args + 1, c->o.n_args - 1, bench);
 }

@@ -173,10 +173,12 @@ judge(struct ctl *c, struct inputs *in)
 	int pass = 0, rc;
 	size_t size;
 
+	if (c->o.background)
+		return inputs_submit(c, in, "check");
 	status = aiterd_check(in->call, c->o.save != NULL, &r, &pass);
 	progress_clear();
 	if (status != AITERD_OK)
-		return fail(c, status);
+		return inputs_lost(c, in, status) ? 0 : fail(c, status);
 	rc = pass ? 0 : EXIT_CHECK_FAILED;
 	verdict = json_of(aiterd_reply_json(r));
 	if (c->o.json)
@@ -202,44 +204,18 @@ judge(struct ctl *c, struct inputs *in)
 	return rc;
 }
 
-static int
-background(struct ctl *c, struct inputs *in)
-{
-	enum aiterd_status status;
-	struct cJSON *json;
-	char *text;
-
-	status = aiterd_submit(in->call, "check", &text);
-	if (status != AITERD_OK)
-		return fail(c, status);
-	json = json_of(text);
-	print_json(c->o.json ? text : json_str(json, "id", "?"));
-	cJSON_Delete(json);
-	free(text);
-	return 0;
-}
-
 int
 cmd_check(struct ctl *c)
 {
 	const char *first = c->o.n_args ? c->o.args[0] : NULL;
-	struct inputs in;
-	bool replay;
-	int rc;
 
 	if (!first)
 		return fail_usage(
 			"check wants an operator with inputs and expected.OUTPUT=FILE, or a file that --save wrote");
 	if (c->o.save && c->o.background)
 		return fail_usage("--save and --background do not go together");
-	/* Operators have no dots or slashes in their names. */
-	replay = strpbrk(first, "./") != NULL;
-	if (replay)
-		rc = inputs_make(c, &in, NULL, c->o.args, c->o.n_args);
-	else
-		rc = inputs_make(c, &in, first, c->o.args + 1, c->o.n_args - 1);
-	if (!rc)
-		rc = c->o.background ? background(c, &in) : judge(c, &in);
-	inputs_free(&in);
-	return rc;
+	/* Operators have no dots or slashes in their names: this is a case, which tells its own. */
+	if (strpbrk(first, "./"))
+		return inputs_with(c, NULL, c->o.args, c->o.n_args, judge);
+	return inputs_with(c, first, c->o.args + 1, c->o.n_args - 1, judge);
 }

@@ -232,26 +232,6 @@ tell(const struct ctl *c, const struct aiterd_reply *r, FILE *to)
 }
 
 static int
-background(struct ctl *c, struct inputs *in)
-{
-	enum aiterd_status status;
-	struct cJSON *json;
-	char *text;
-
-	status = aiterd_submit(in->call, "run", &text);
-	if (status != AITERD_OK)
-		return fail(c, status);
-	json = json_of(text);
-	if (c->o.json)
-		print_json(text);
-	else
-		say(stdout, "%s", json_str(json, "id", "?"));
-	cJSON_Delete(json);
-	free(text);
-	return 0;
-}
-
-static int
 run(struct ctl *c, struct inputs *in)
 {
 	struct aiterd_reply *r;
@@ -260,7 +240,7 @@ run(struct ctl *c, struct inputs *in)
 	FILE *to = stdout;
 
 	if (c->o.background)
-		return background(c, in);
+		return inputs_submit(c, in, "run");
 	if (!c->o.n_outputs && !inputs_has_param(c, "outputs") && !inputs_has_param(c, "format"))
 		aiterd_call_param(in->call, "outputs", "digest");
 	if (!c->o.n_outputs && !inputs_has_param(c, "format"))
@@ -268,7 +248,7 @@ run(struct ctl *c, struct inputs *in)
 	status = aiterd_run(in->call, &r);
 	progress_clear();
 	if (status != AITERD_OK)
-		return fail(c, status);
+		return inputs_lost(c, in, status) ? 0 : fail(c, status);
 	if (*aiterd_reply_json(r)) {
 		struct cJSON *json = json_of(aiterd_reply_json(r));
 
@@ -295,18 +275,11 @@ run(struct ctl *c, struct inputs *in)
 int
 cmd_run(struct ctl *c)
 {
-	struct inputs in;
-	int rc;
-
 	if (!c->o.n_args)
 		return fail_usage("run wants an operator; aiterctl ops lists them");
 	for (int i = 0; i < c->o.n_outputs; i++)
 		if (strcmp(c->o.outputs[i], "-") == 0 && c->tty_out)
 			return fail_usage(
 				"the output is binary and standard output is a terminal: -o FILE, or send it to a program");
-	rc = inputs_make(c, &in, c->o.args[0], c->o.args + 1, c->o.n_args - 1);
-	if (!rc)
-		rc = run(c, &in);
-	inputs_free(&in);
-	return rc;
+	return inputs_with(c, c->o.args[0], c->o.args + 1, c->o.n_args - 1, run);
 }

@@ -80,11 +80,16 @@ struct inputs {
 	struct aiterd_file *files[FILES_MAX];
 	int n_files;
 	int kept_sent, kept_had; /* with --keep: inputs that were uploaded, and that were there */
+	bool lost;		 /* a kept one was gone when it was needed: another had taken its place */
 };
 
-/* op: NULL: told by the file's metadata. 0, or the exit status. */
-int inputs_make(struct ctl *c, struct inputs *in, const char *op, char **args, int n);
-void inputs_free(struct inputs *in);
+/* Make the call and act on it. op NULL: told by the file's metadata. Returns the exit status. */
+typedef int inputs_f(struct ctl *c, struct inputs *in);
+int inputs_with(struct ctl *c, const char *op, char **args, int n, inputs_f *act);
+/* For `act`: the call was answered so. True: it is called again, with inputs that are sent. */
+bool inputs_lost(const struct ctl *c, struct inputs *in, enum aiterd_status status);
+/* --background: hand the call over, print the job. */
+int inputs_submit(struct ctl *c, struct inputs *in, const char *action);
 bool inputs_has_param(const struct ctl *c, const char *name);
 
 /* ---- out.c ---- */

@@ -62,6 +62,8 @@ add_tensor(struct ctl *c, struct inputs *in, struct aiterd_tensor *t)
 		status = aiterd_call_kept(in->call, t, &sent);
 		in->kept_sent += sent;
 		in->kept_had += status == AITERD_OK && !sent;
+		if (status == AITERD_FAILED && aiterd_problem(c->server)->status == 507)
+			status = aiterd_call_tensor(in->call, t); /* no room to keep it: sent as ever */
 	} else {
 		status = aiterd_call_tensor(in->call, t);
 	}
@@ -179,8 +181,8 @@ add_argument(struct ctl *c, struct inputs *in, const char *arg)
 	return aiterd_call_param(in->call, name, eq + 1) == AITERD_OK ? 0 : fail(c, AITERD_NO_MEMORY);
 }
 
-int
-inputs_make(struct ctl *c, struct inputs *in, const char *op, char **args, int n)
+static int
+make(struct ctl *c, struct inputs *in, const char *op, char **args, int n)
 {
 	enum aiterd_status status;
 	int rc = 0;
@@ -219,11 +221,58 @@ inputs_make(struct ctl *c, struct inputs *in, const char *op, char **args, int n
 	return rc;
 }
 
-void
-inputs_free(struct inputs *in)
+static void
+release(struct inputs *in)
 {
 	aiterd_call_free(in->call);
 	for (int i = 0; i < in->n_files; i++)
 		aiterd_file_close(in->files[i]);
 	cJSON_Delete(in->op);
+}
+
+int
+inputs_with(struct ctl *c, const char *op, char **args, int n, inputs_f *act)
+{
+	struct inputs in;
+	int rc = make(c, &in, op, args, n);
+
+	if (!rc)
+		rc = act(c, &in);
+	if (in.lost) {
+		release(&in);
+		c->o.keep = false;
+		rc = make(c, &in, op, args, n);
+		if (!rc)
+			rc = act(c, &in);
+	}
+	release(&in);
+	return rc;
+}
+
+bool
+inputs_lost(const struct ctl *c, struct inputs *in, enum aiterd_status status)
+{
+	in->lost = status == AITERD_REFUSED && c->o.keep && in->kept_sent + in->kept_had > 0 &&
+		   strcmp(aiterd_problem(c->server)->type, "/problems/unknown-tensor") == 0;
+	return in->lost;
+}
+
+int
+inputs_submit(struct ctl *c, struct inputs *in, const char *action)
+{
+	enum aiterd_status status;
+	struct cJSON *json;
+	char *text;
+
+	status = aiterd_submit(in->call, action, &text);
+	if (status != AITERD_OK)
+		return inputs_lost(c, in, status) ? 0 : fail(c, status);
+	json = json_of(text);
+	if (c->o.json)
+		print_json(text);
+	else
+		say(stdout, "%s", json_str(json, "id", "?"));
+	cJSON_Delete(json);
+	free(text);
+	return 0;
 }
