@@ -14,7 +14,7 @@ from .arrays import NUMPY, Kind, Operand, dtype_name, is_array, kind_of, operand
 from .errors import AiterdError, from_problem
 from .sources import Kept, Source
 from .transport import Reply, Transport
-from .wire import plain, read_safetensors, safetensors
+from .wire import Make, plain, read_safetensors, safetensors
 
 __all__ = ["Client", "Job", "Outputs", "Verdict", "last_stats", "options"]
 
@@ -253,16 +253,17 @@ class Client:
 
     # Kept tensors
 
-    def put(self, name: str, x: Any, ttl: Optional[float] = None, *, replace: bool = True) -> Kept:
+    def put(self, name: str, x: Any, ttl: Optional[float] = None, *, replace: bool = True,
+            known_absent: bool = False) -> Kept:
         """Keep an array (or a generated(...)) on the server under a name. Nothing is uploaded when the server has
-        the same tensor under that name already."""
+        the same tensor under that name already (which is not looked for with `known_absent`)."""
         path = "/v1/tensors/" + urllib.parse.quote(name, safe="")
         query = "" if ttl is None else "?ttl=%s" % plain(ttl)
         if isinstance(x, Source):
             headers, pieces = {"Content-Type": "application/json"}, [memoryview(json.dumps(x.spec).encode())]
         else:
             t = operand(x, name)
-            about = self.head(name) if replace and ttl is None else None
+            about = self.head(name) if replace and ttl is None and not known_absent else None
             if about is not None and about["id"] == content_id(t):
                 return Kept(name, about)
             headers, pieces = {"Content-Type": SAFETENSORS}, safetensors({name: t}, {})
@@ -286,11 +287,18 @@ class Client:
     def get(self, name: str, like: Any = None) -> Any:
         """A kept tensor's data, as an array of the kind of `like` (default: numpy)."""
         kind = kind_of(like) or NUMPY
+        return self._get(name, lambda _, dtype, shape: kind.make(dtype, shape))
+
+    def get_into(self, name: str, memory: memoryview) -> None:
+        """A kept tensor's data into memory that has just its size."""
+        self._get(name, lambda name, dtype, shape: (None, memory))
+
+    def _get(self, name: str, make: Make) -> Any:
         reply = self.transport.request("GET", "/v1/tensors/%s" % urllib.parse.quote(name, safe=":"),
                                        {"Accept": SAFETENSORS})
         if reply.status != 200:
             raise reply.error()
-        arrays, _ = read_safetensors(reply.readinto, lambda _, dtype, shape: kind.make(dtype, shape))
+        arrays, _ = read_safetensors(reply.readinto, make)
         reply.finish()
         return next(iter(arrays.values()))
 

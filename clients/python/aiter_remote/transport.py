@@ -201,7 +201,7 @@ class Transport:
                 mine.connection = connection = self._fresh()
             elif select.select([connection.sock], [], [], 0)[0]:
                 connection.close()
-        return connection
+        return connection  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Close this thread's connection; the next request opens another."""
