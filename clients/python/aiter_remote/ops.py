@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from .arrays import is_array
+from .arrays import is_array, is_torch
 from .client import Client, Job, Outputs, Verdict, current_options
 from .errors import AiterdError
 from .sources import Kept, Source
@@ -161,8 +161,14 @@ def _fill(out: Any, result: Any) -> None:
     out[...] = result
 
 
+def _without_grad(x: Any) -> Any:
+    """AITER's norms have no backward pass and say nothing of it; its attention has one, so there it is an error here."""
+    return x.detach() if is_torch(x) else x
+
+
 def _rms_norm(input: Any, weight: Any, epsilon: float, use_model_sensitive_rmsnorm: int = 0) -> Call:
     params: Dict[str, Any] = {"eps": epsilon}
+    input, weight = _without_grad(input), _without_grad(weight)
     if use_model_sensitive_rmsnorm:
         params["use_model_sensitive_rmsnorm"] = use_model_sensitive_rmsnorm
     return Call("rmsnorm", {"x": input, "weight": weight}, params)
@@ -197,7 +203,7 @@ def _rmsnorm(*args: Any, **how: Any) -> Tuple[Call, Any]:
     params: Dict[str, Any] = {"eps": eps}
     if given.get("gemma_norm"):
         params["gemma_norm"] = True
-    return Call("rmsnorm", {"x": x, "weight": given["weight"]}, params), given.get("out")
+    return Call("rmsnorm", {"x": _without_grad(x), "weight": _without_grad(given["weight"])}, params), given.get("out")
 
 
 def rmsnorm(*args: Any, **how: Any) -> Any:

@@ -181,8 +181,9 @@ class Transport:
     def _fresh(self) -> http.client.HTTPConnection:
         if self._socket_path is not None:
             return _UnixConnection(self._socket_path, self.timeout)
-        make = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        return make(str(self._host), self._port, timeout=self.timeout)
+        if self._secure:
+            return http.client.HTTPSConnection(str(self._host), self._port, timeout=self.timeout)
+        return http.client.HTTPConnection(str(self._host), self._port, timeout=self.timeout)
 
     def _connection(self) -> http.client.HTTPConnection:
         """This thread's, or a new one if it was closed by the server while idle (or belongs to a parent process)."""
@@ -201,7 +202,7 @@ class Transport:
                 mine.connection = connection = self._fresh()
             elif select.select([connection.sock], [], [], 0)[0]:
                 connection.close()
-        return connection  # type: ignore[no-any-return]
+        return connection
 
     def close(self) -> None:
         """Close this thread's connection; the next request opens another."""

@@ -160,7 +160,7 @@ def _cuda_functions() -> Dict[str, Any]:
         pass
 
     def seed(n: int) -> None:
-        torch.manual_seed(n)
+        torch.default_generator.manual_seed(n)
 
     return {
         "is_available": lambda: True, "is_initialized": lambda: True, "init": nothing, "device_count": lambda: 1,
@@ -206,8 +206,6 @@ def install() -> None:
     tensor.cuda = lambda self, *args, **kwargs: moved(self, ["cuda"], {})
     for name, function in _cuda_functions().items():
         setattr(torch.cuda, name, function)
-    # Modules moved to 'cuda' get new parameters; the old ones' memory cannot be marked.
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
     version: Any = torch.version
     device = service().device
     version.hip = (device["runtime"] or None) if device["kind"] == "hip" else None

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.machinery
 import os
 import runpy
 import sys
@@ -11,6 +10,7 @@ from typing import Any, List, Optional
 
 from .. import AITER_NAMES, __version__, ops
 from ..errors import AiterdError
+from ..real_aiter import real_aiter
 
 __all__ = ["main"]
 
@@ -35,22 +35,6 @@ def _arguments(argv: List[str]) -> argparse.Namespace:
     parser.add_argument("script", help="a file")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's")
     return parser.parse_args(argv)
-
-
-def real_aiter() -> Optional[str]:
-    """Where a real AITER is installed, if it is. Nothing is imported."""
-    for entry in sys.path:
-        spec = importlib.machinery.PathFinder.find_spec("aiter", [entry or os.getcwd()])
-        if spec is None or spec.origin is None:
-            continue
-        try:
-            with open(spec.origin, encoding="utf-8", errors="replace") as f:
-                if "aiter_remote" in f.read(4096):
-                    continue
-        except OSError:
-            pass
-        return spec.origin
-    return None
 
 
 def aiter_module() -> Any:

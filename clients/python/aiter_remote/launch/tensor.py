@@ -69,7 +69,10 @@ def wrap(t: Any, buffer: Optional[Buffer] = None) -> Any:
         buffer = Buffer(service(), t.detach())
         buffer.count()
     with torch._C.DisableTorchFunction():
-        made = t.as_subclass(RemoteTensor)
+        leaf = t.requires_grad and t.is_leaf
+        made = (t.detach() if leaf else t).as_subclass(RemoteTensor)
+        if leaf:  # and so shall be what stands for it
+            made.requires_grad_(True)
     made._buffer = buffer
     made._put_off = None
     return made
@@ -87,7 +90,7 @@ def put_off(shape: Tuple[int, ...], dtype: Any, fill: Callable[[Any], None], rea
 def is_cuda(device: Any) -> bool:
     if device is None or isinstance(device, int):
         return device is not None
-    return torch.device(device).type == "cuda"
+    return bool(torch.device(device).type == "cuda")
 
 
 def _tensors(x: Any) -> Iterator[Any]:
@@ -314,4 +317,6 @@ _SPECIAL: Dict[str, Callable[[Any, Any, Any], Any]] = {
     "to": _to, "cpu": _cpu, "cuda": lambda func, args, kwargs: args[0], "numpy": _no_numpy, "__array__": _no_numpy,
     "__repr__": _repr, "__str__": _repr, "__format__": _format, "type": _type, "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce,
     "is_pinned": _constant(False),
+    # A module moved to 'cuda' gets new parameters: what is not marked cannot become so.
+    "_has_compatible_shallow_copy_type": _constant(False),
 }
