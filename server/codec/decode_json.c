@@ -79,6 +79,23 @@ json_dtype(const char *name)
 	return dt == DT_NONE ? dtype_find_oip(name, n) : dt;
 }
 
+enum dtype
+json_dtype_known(const char *text, const char *name, struct err *e)
+{
+	enum dtype dt = json_dtype(text);
+	char found[64];
+
+	if (dt == DT_NONE) {
+		text_clip(found, sizeof(found), text, strlen(text));
+		err_input(
+			e, ERR_INVALID_DTYPE, name, found, "fp32, fp16, bf16, ...",
+			"input %s: %s is no dtype known here (fp32, fp16, bf16, fp64, int8, uint8, int32, int64, bool, "
+			"fp8_e4m3, fp8_e4m3fnuz, fp8_e5m2)",
+			name, found);
+	}
+	return dt;
+}
+
 int
 json_shape(const cJSON *array, const char *name, int64_t shape[TENSOR_RANK_MAX], struct err *e)
 {
@@ -160,6 +177,20 @@ json_advance(struct decoder *d, size_t n, struct err *e)
 	return 0;
 }
 
+static int
+unknown_member(const char *name, const char *key, struct err *e)
+{
+	static const char *const known[] = {"dtype", "shape", "data", "base64", "generate", "tensor"};
+	const char *near = op_nearest(key, strlen(key), known, sizeof(known) / sizeof(known[0]));
+	char found[64];
+
+	text_clip(found, sizeof(found), key, strlen(key));
+	return err_input(e, ERR_MALFORMED_BODY, name, found, near ? near : "dtype, shape, data, base64",
+			 "input %s: %s is not understood here; %s%s%sdtype (a string), shape, data and base64 are, or "
+			 "generate with what belongs to it",
+			 name, found, near ? "did you mean " : "", near ? near : "", near ? "? " : "");
+}
+
 /* One member of "inputs". */
 static int
 read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uint32_t *taken, struct err *e)
@@ -169,7 +200,7 @@ read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uin
 	const char *dtype_text = NULL;
 	int64_t shape[TENSOR_RANK_MAX] = {0};
 	struct intake_tensor *it;
-	char name[TENSOR_NAME_MAX], found[64];
+	char name[TENSOR_NAME_MAX];
 	enum dtype dt;
 	int rank;
 
@@ -179,9 +210,13 @@ read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uin
 				 "input %s must be an object with dtype, shape and data or base64", name);
 	cJSON_ArrayForEach(member, item)
 	{
+		if (intake_is_source(member->string))
+			return intake_source(in, item->string, strlen(item->string), item, e);
+	}
+	cJSON_ArrayForEach(member, item)
+	{
 		const char *key = member->string;
 
-		text_clip(found, sizeof(found), key, strlen(key));
 		if (strcmp(key, "dtype") == 0 && cJSON_IsString(member))
 			dtype_text = member->valuestring;
 		else if (strcmp(key, "shape") == 0)
@@ -190,30 +225,15 @@ read_input(struct intake *in, const cJSON *item, const struct json_cut *cut, uin
 			data_item = member;
 		else if (strcmp(key, "base64") == 0)
 			base64_item = member;
-		else if (strcmp(key, "generate") == 0 || strcmp(key, "tensor") == 0)
-			return err_input(e, ERR_UNSUPPORTED_PARAMETER, name, found, "data or base64",
-					 "input %s: this version of the server does not offer %s; send data or base64",
-					 name,
-					 strcmp(key, "tensor") == 0 ? "inputs kept by the server (\"tensor\")"
-								    : "generated inputs (\"generate\")");
 		else
-			return err_input(
-				e, ERR_MALFORMED_BODY, name, found, "dtype, shape, data, base64",
-				"input %s: %s is not understood here; dtype (a string), shape, data and base64 are",
-				name, found);
+			return unknown_member(name, key, e);
 	}
 	if (!dtype_text)
 		return err_input(e, ERR_MALFORMED_BODY, name, "no dtype", "dtype", "input %s: its dtype is missing",
 				 name);
-	dt = json_dtype(dtype_text);
-	if (dt == DT_NONE) {
-		text_clip(found, sizeof(found), dtype_text, strlen(dtype_text));
-		return err_input(
-			e, ERR_INVALID_DTYPE, name, found, "fp32, fp16, bf16, ...",
-			"input %s: %s is no dtype known here (fp32, fp16, bf16, fp64, int8, uint8, int32, int64, bool, "
-			"fp8_e4m3, fp8_e4m3fnuz, fp8_e5m2)",
-			name, found);
-	}
+	dt = json_dtype_known(dtype_text, name, e);
+	if (dt == DT_NONE)
+		return -1;
 	if (!data_item == !base64_item)
 		return err_input(e, ERR_MALFORMED_BODY, name, data_item ? "data and base64" : "neither",
 				 "data or base64", "input %s: exactly one of data and base64 is wanted", name);

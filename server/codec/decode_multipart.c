@@ -3,9 +3,10 @@
  *
  * A part is a .npy file (an input, told by its magic), a .safetensors file (several inputs), an input as a JSON
  * object, or else a parameter as text. Files tell their own length, so their bytes go straight into the
- * tensors, where they are searched for the boundary: a file that is shorter than it says would else take the next
- * part for its data. All else is small and is searched in a buffer. multipart_head.c reads the parts' header fields,
- * multipart_json.c inputs as JSON. Owns that buffer and the decoders of the parts.
+ * tensors. A file that is shorter than it says takes what follows for its data; to search all data for the boundary would
+ * cost a fifth of the whole decoding, so only the last part of a file is (LAST_SEARCHED), and all of it when no
+ * boundary follows where it should. All else is small and is searched in a buffer. multipart_head.c reads the parts'
+ * header fields, multipart_json.c inputs as JSON. Owns that buffer and the decoders of the parts.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,9 +25,14 @@
 #define VALUE_MAX 65536	  /* a parameter's text */
 #define IGNORED_MAX 65536 /* preamble, epilogue */
 #define PADDING_MAX 64	  /* blanks after a boundary */
-#define SNIFF 10	  /* bytes of content that tell what a part is */
-#define CHUNK 4096	  /* bytes added to the buffer between two searches */
-#define CRLF 2		  /* see begin_search */
+#define SNIFF MAGIC_LOOK  /* bytes of content that tell what a part is */
+/*
+ * Of a file's data, so many bytes before its end are searched for the boundary. A file cut by just the length of the parts
+ * behind it would else hide them unseen: parameters, which are shorter than this. An input hidden so is missing.
+ */
+#define LAST_SEARCHED (2 * VALUE_MAX)
+#define CHUNK 4096 /* bytes added to the buffer between two searches */
+#define CRLF 2	   /* see begin_search */
 
 enum state {
 	IN_PREAMBLE,
@@ -145,32 +151,6 @@ end_json(struct multipart *m, struct err *e)
 /* ---- what a part is ---- */
 
 static bool
-is_json(const unsigned char *p, size_t n)
-{
-	size_t i = 0;
-
-	while (i < n && memchr(" \t\r\n", p[i], 4))
-		i++;
-	return i < n && p[i] == '{';
-}
-
-static bool
-is_text(const unsigned char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if ((p[i] < ' ' && !memchr("\t\r\n", p[i], 3)) || p[i] == 127)
-			return false;
-	return true;
-}
-
-static bool
-is_safetensors(const unsigned char *p, size_t n)
-{
-	/* A length below 2^32, then a header. */
-	return n >= SNIFF && memcmp(p + 4, "\0\0\0\0{\"", 6) == 0;
-}
-
-static bool
 must_be_file(const struct multipart *m)
 {
 	return m->head.safetensors || m->head.npy || intake_is_input(m->d.in, m->head.name, strlen(m->head.name));
@@ -190,7 +170,7 @@ end_text(struct multipart *m, size_t end, struct err *e)
 		return 0;
 	}
 	if (must_be_file(m)) {
-		if (m->head.safetensors || m->head.npy || !is_json(p, n))
+		if (m->head.safetensors || m->head.npy || !looks_like_json(p, n))
 			return multipart_not_a_file(&m->head, m->shown, p, n, e);
 		return begin_json(m, e) < 0 || multipart_json_add(&m->jsons, p, n, e) < 0 ? -1 : end_json(m, e);
 	}
@@ -251,13 +231,47 @@ cut_short(const struct multipart *m, uint64_t left, struct err *e)
 			 found, it->name, wanted);
 }
 
-/* Look for the delimiter in the next n bytes of the file, which wanted `want` before them. */
+/* Something is wrong with the file, of which `want` bytes have not come: is there a boundary in what has? */
+static int
+look_back(struct multipart *m, uint64_t want, struct err *e)
+{
+	const struct intake *in = m->d.in;
+	bool alone = in->n_tensors == m->first + 1;
+	uint64_t before = 0, all = 0;
+	ptrdiff_t at;
+
+	for (int i = m->first; i < in->n_tensors; i++)
+		all += in->tensors[i].t.bytes;
+	for (int i = m->first; i < in->n_tensors; before += in->tensors[i++].t.bytes) {
+		const struct intake_tensor *it = &in->tensors[i];
+
+		if (!it->arrived && (!alone || want > all))
+			continue;
+		m->delimiter.tail_len = 0;
+		if (delimiter_scan(&m->delimiter, it->t.data, (size_t)(it->arrived ? it->t.bytes : all - want), &at))
+			return cut_short(m, all - before - (uint64_t)at, e);
+	}
+	return 0;
+}
+
+/* Look for the delimiter in the next n bytes of the file, which wanted `want` before them, as far as they are its last. */
 static int
 check_data(struct multipart *m, const unsigned char *p, size_t n, uint64_t want, struct err *e)
 {
-	ptrdiff_t at;
+	uint64_t early = want > LAST_SEARCHED ? want - LAST_SEARCHED : 0;
+	size_t skip = early < n ? (size_t)early : n;
+	ptrdiff_t at, first;
 
-	return delimiter_scan(&m->delimiter, p, n, &at) ? cut_short(m, want - (uint64_t)at, e) : 0;
+	if (!delimiter_scan(&m->delimiter, p + skip, n - skip, &at))
+		return 0;
+	/* It may be the second one. */
+	if (look_back(m, want, e) < 0)
+		return -1;
+	at += (ptrdiff_t)skip;
+	m->delimiter.tail_len = 0;
+	if (delimiter_scan(&m->delimiter, p, n, &first) && first < at)
+		at = first;
+	return cut_short(m, want - (uint64_t)at, e);
 }
 
 /* Give the file up to n bytes, as many as it wants. Returns how many, or -1. */
@@ -283,15 +297,15 @@ decide(struct multipart *m, struct err *e)
 	enum magic magic = magic_find(p, SNIFF);
 	if (magic == MAGIC_NPY) {
 		m->file = decoder_npy_new(m->d.in, m->head.name);
-	} else if (is_safetensors(p, SNIFF) || (m->head.safetensors && magic == MAGIC_NONE)) {
+	} else if (looks_like_safetensors(p, SNIFF) || (m->head.safetensors && magic == MAGIC_NONE)) {
 		m->file = decoder_safetensors_new(m->d.in);
 	} else if (!must_be_file(m)) {
 		m->state = IN_TEXT;
 		return 0;
-	} else if (is_text(p, SNIFF) && !is_json(p, SNIFF)) {
+	} else if (looks_like_text(p, SNIFF) && !looks_like_json(p, SNIFF)) {
 		m->state = IN_TEXT; /* a file's name, perhaps: all of it is for the message */
 		return 0;
-	} else if (m->head.npy || !is_json(p, SNIFF)) {
+	} else if (m->head.npy || !looks_like_json(p, SNIFF)) {
 		return multipart_not_a_file(&m->head, m->shown, p, SNIFF, e);
 	} else {
 		return begin_json(m, e);
@@ -432,6 +446,8 @@ after_file(struct multipart *m, const unsigned char *p, struct err *e)
 		size_t taken = m->len == 0 ? delimiter_begun(&m->delimiter, *p) : 0;
 		if (taken > 0)
 			return cut_short(m, taken, e);
+		if (look_back(m, 0, e) < 0)
+			return -1;
 		return err_input(e, ERR_MALFORMED_BODY, m->shown, "no boundary behind the data", "the boundary",
 				 "the file in the part '%s' goes on after the data its header tells of", m->shown);
 	}
@@ -512,7 +528,7 @@ multipart_finish(struct decoder *d, struct err *e)
 	struct multipart *m = (struct multipart *)d;
 
 	if (m->state == IN_FILE)
-		return m->file->ops->finish(m->file, e);
+		return look_back(m, m->file->ops->want(m->file), e) < 0 ? -1 : m->file->ops->finish(m->file, e);
 	if (m->state == IN_PREAMBLE)
 		return bad_body(e, "it does not hold the boundary that its Content-Type names (lines end with CR LF)");
 	if (m->state != IN_EPILOGUE)

@@ -207,7 +207,8 @@ read_tree(struct decoder_oip *o, const cJSON *tree, struct err *e)
 					 found);
 		}
 	}
-	if (!inputs)
+	/* Or they are told by the parameter `inputs`. */
+	if (!inputs && !intake_param_find(in, "inputs"))
 		return err_param(e, ERR_MALFORMED_BODY, "inputs", "no inputs", "inputs",
 				 "the request's JSON has no inputs");
 	return 0;

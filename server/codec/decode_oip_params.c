@@ -82,6 +82,11 @@ oip_parameters(struct intake *in, const cJSON *object, struct err *e)
 
 		if (is_reserved(name))
 			continue;
+		if (strcmp(name, "inputs") == 0) {
+			if (intake_json_param(in, item, e) < 0)
+				return -1;
+			continue;
+		}
 		text_clip(found, sizeof(found), name, strlen(name));
 		if (!value)
 			return err_param(

@@ -43,6 +43,8 @@ struct decoder { /* first member of each decoder's struct */
 struct decoder *decoder_safetensors_new(struct intake *in);
 /* boundary as in the Content-Type, unquoted, 1..70 characters. */
 struct decoder *decoder_multipart_new(struct intake *in, const char *boundary, size_t len);
+/* application/x-www-form-urlencoded: parameters only; an empty body, too. */
+struct decoder *decoder_form_new(struct intake *in);
 /* The native JSON body. */
 struct decoder *decoder_json_new(struct intake *in);
 /* Open Inference Protocol: header_len < 0: all JSON; otherwise Inference-Header-Content-Length, with the

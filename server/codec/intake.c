@@ -9,13 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
-#include "codec/json.h"
 #include "text.h"
 
 #define PARAM_NAME_MAX 96
-#define PARAM_VALUE_MAX (64 * 1024)
 #define SHOWN 65 /* room for foreign text in messages */
 
 static const char expected_prefix[] = "expected.";
@@ -138,8 +134,8 @@ too_large(const struct intake *in, const struct intake_tensor *it, uint64_t tota
 }
 
 struct intake_tensor *
-intake_tensor(struct intake *in, const char *name, size_t name_len, enum dtype dt, int rank, const int64_t *shape,
-	      struct err *e)
+intake_announce(struct intake *in, const char *name, size_t name_len, enum dtype dt, int rank, const int64_t *shape,
+		struct err *e)
 {
 	const char *given = name;
 	size_t given_len = name_len;
@@ -159,7 +155,7 @@ intake_tensor(struct intake *in, const char *name, size_t name_len, enum dtype d
 		return NULL;
 	}
 	it = &in->tensors[in->n_tensors];
-	it->arrived = it->raw = it->shuffled = false;
+	it->arrived = it->raw = it->shuffled = it->generated = false;
 	it->name_len = name_len;
 	memcpy(it->name, name, name_len);
 	it->name[name_len] = '\0';
@@ -171,9 +167,20 @@ intake_tensor(struct intake *in, const char *name, size_t name_len, enum dtype d
 		too_large(in, it, total, e);
 		return NULL;
 	}
-	if (mem_tensor(in->mem, &it->t, e) < 0)
-		return NULL;
 	in->n_tensors++;
+	return it;
+}
+
+struct intake_tensor *
+intake_tensor(struct intake *in, const char *name, size_t name_len, enum dtype dt, int rank, const int64_t *shape,
+	      struct err *e)
+{
+	struct intake_tensor *it = intake_announce(in, name, name_len, dt, rank, shape, e);
+
+	if (it && mem_tensor(in->mem, &it->t, e) < 0) {
+		in->n_tensors--;
+		return NULL;
+	}
 	return it;
 }
 
@@ -192,7 +199,7 @@ bad_param(const char *name, size_t name_len, const char *value, size_t value_len
 		return err_param(e, ERR_INVALID_PARAMETER, head, "a zero byte", "text",
 				 "the parameter '%s' holds a zero byte in its name or value", head);
 	return err_param(e, ERR_INVALID_PARAMETER, head, "a longer text", "at most 65536 bytes",
-			 "the value of '%s' is longer than %d bytes", head, PARAM_VALUE_MAX);
+			 "the value of '%s' is longer than %d bytes", head, INTAKE_VALUE_MAX);
 }
 
 static int
@@ -215,7 +222,7 @@ intake_param(struct intake *in, const char *name, size_t name_len, const char *v
 	char head[SHOWN];
 	struct intake_param *p;
 
-	if (name_len == 0 || name_len > PARAM_NAME_MAX || value_len > PARAM_VALUE_MAX || memchr(name, 0, name_len) ||
+	if (name_len == 0 || name_len > PARAM_NAME_MAX || value_len > INTAKE_VALUE_MAX || memchr(name, 0, name_len) ||
 	    memchr(value, 0, value_len))
 		return bad_param(name, name_len, value, value_len, e);
 	for (int i = 0; i < in->n_params; i++) {
@@ -333,91 +340,6 @@ out:
 	return rc;
 }
 
-/* ---- JSON parameters ---- */
-
-/* A value of a list as JSON text; numbers as they were written. */
-static int
-list_text(struct text *t, const cJSON *v)
-{
-	const cJSON *child;
-
-	if (cJSON_IsObject(v))
-		return -1;
-	if (cJSON_IsString(v)) {
-		text_json(t, v->valuestring);
-	} else if (cJSON_IsNumber(v)) {
-		text_add(t, v->valuestring);
-	} else if (!cJSON_IsArray(v)) {
-		text_add(t, cJSON_IsTrue(v) ? "true" : cJSON_IsFalse(v) ? "false" : "null");
-	} else {
-		text_add(t, "[");
-		cJSON_ArrayForEach(child, v)
-		{
-			if (child != v->child)
-				text_add(t, ",");
-			if (list_text(t, child) < 0)
-				return -1;
-		}
-		text_add(t, "]");
-	}
-	return 0;
-}
-
-static int
-add_member(struct intake *in, const cJSON *v, struct err *e)
-{
-	size_t name_len = strlen(v->string);
-	char head[SHOWN];
-	struct text t;
-	int rc;
-
-	/* json_parse keeps the text of numbers here, too. */
-	if (cJSON_IsString(v) || cJSON_IsNumber(v))
-		return intake_param(in, v->string, name_len, v->valuestring, strlen(v->valuestring), e);
-	text_clip(head, sizeof(head), v->string, name_len);
-	text_init(&t, PARAM_VALUE_MAX);
-	if (list_text(&t, v) < 0)
-		rc = err_param(
-			e, ERR_INVALID_PARAMETER, head, "an object", "a string, number, boolean or list",
-			"the parameter '%s' is or holds a JSON object; parameters are strings, numbers, booleans or lists",
-			head);
-	else if (text_failed(&t))
-		rc = err_param(e, ERR_INVALID_PARAMETER, head, "a longer list", "at most 65536 bytes",
-			       "the value of '%s' is longer than %d bytes", head, PARAM_VALUE_MAX);
-	else
-		rc = intake_param(in, v->string, name_len, t.p, t.len, e);
-	text_fini(&t);
-	return rc;
-}
-
-int
-intake_json_params(struct intake *in, const struct cJSON *object, struct err *e)
-{
-	const cJSON *v;
-
-	if (!cJSON_IsObject(object))
-		return err_set(e, ERR_MALFORMED_BODY, "the parameters must be a JSON object, like {\"causal\": true}");
-	cJSON_ArrayForEach(v, object) if (add_member(in, v, e) < 0) return -1;
-	return 0;
-}
-
-int
-intake_json_params_text(struct intake *in, const char *text, size_t len, const char *where, struct err *e)
-{
-	struct err parse = {.code = ERR_NONE};
-	cJSON *object = json_parse(text, len, in->limits.json_depth, &parse);
-	int rc;
-
-	if (!object)
-		return err_set(e, parse.code, "%s: %s", where, parse.msg);
-	if (cJSON_IsObject(object))
-		rc = intake_json_params(in, object, e);
-	else
-		rc = err_set(e, ERR_MALFORMED_BODY, "%s must be a JSON object, like {\"causal\": true}", where);
-	cJSON_Delete(object);
-	return rc;
-}
-
 /* ---- when the body has ended ---- */
 
 static int
@@ -437,6 +359,16 @@ no_such_tensor(const struct intake *in, const char *param, const char *name, siz
 			 in->n_tensors ? list : "none");
 }
 
+/* How bytes travel cannot be said of a tensor that did not travel. */
+static int
+not_bytes(const struct intake_tensor *it, const char *param, struct err *e)
+{
+	return err_param(e, ERR_INVALID_PARAMETER, param, "a generated tensor",
+			 "an input whose bytes are in the request",
+			 "'%s' is about '%s', which is generated: its dtype is known, and its bytes are in order",
+			 param, it->name);
+}
+
 /* "dtype.q": says what a tensor's bytes are where its file cannot (numpy has no bf16 and no fp8). */
 static int
 apply_dtype(struct intake *in, const struct intake_param *p, struct err *e)
@@ -448,6 +380,8 @@ apply_dtype(struct intake *in, const struct intake_param *p, struct err *e)
 
 	if (!it)
 		return no_such_tensor(in, p->name, name, strlen(name), e);
+	if (it->generated)
+		return not_bytes(it, p->name, e);
 	if (dt == DT_NONE)
 		return err_param(e, ERR_INVALID_PARAMETER, p->name, p->value, "a dtype such as bf16 or fp8_e4m3",
 				 "'%s': there is no dtype '%s'", p->name,
@@ -487,6 +421,8 @@ mark_shuffled(struct intake *in, const char *list, struct err *e)
 			struct intake_tensor *it = intake_tensor_find(in, p, n);
 			if (!it)
 				return no_such_tensor(in, "shuffle", p, n, e);
+			if (it->generated)
+				return not_bytes(it, "shuffle", e);
 			it->shuffled = dtype_info((enum dtype)it->t.dtype)->size > 1;
 		}
 		p = next;
@@ -494,9 +430,28 @@ mark_shuffled(struct intake *in, const char *list, struct err *e)
 	return 0;
 }
 
+/* Sources that stand in the parameter `inputs`. */
+static int
+take_sources(struct intake *in, struct err *e)
+{
+	for (int i = 0; i < in->n_params; i++) {
+		const struct intake_param *p = &in->params[i];
+
+		if (strcmp(p->name, "inputs") != 0)
+			continue;
+		if (intake_sources_text(in, p->value, strlen(p->value), e) < 0)
+			return -1;
+		drop_param(in, i);
+		return 0;
+	}
+	return 0;
+}
+
 int
 intake_finish(struct intake *in, struct err *e)
 {
+	if (take_sources(in, e) < 0)
+		return -1;
 	for (int i = 0; i < in->n_tensors; i++)
 		if (!in->tensors[i].arrived)
 			return err_input(e, ERR_MALFORMED_BODY, in->tensors[i].name, "a part of it", "all of it",

@@ -11,12 +11,14 @@
 #include <stdint.h>
 
 #include "arena.h"
+#include "codec/generate.h"
 #include "err.h"
 #include "ops/op.h"
 #include "tensor.h"
 
 #define INTAKE_TENSORS_MAX 24
 #define INTAKE_PARAMS_MAX 64
+#define INTAKE_VALUE_MAX (64 * 1024) /* bytes of a parameter's value */
 
 struct cJSON;
 
@@ -26,7 +28,10 @@ struct intake_tensor {
 	struct tensor t; /* data set once described; complete once `arrived` */
 	bool arrived;
 	bool raw; /* numpy's void type (V1, V2): what it holds, the parameter dtype.<name> may say; see intake_finish */
-	bool shuffled; /* still byte-shuffled: set by intake_finish, mended by intake_unshuffle */
+	bool shuffled;	/* still byte-shuffled: set by intake_finish, mended by intake_unshuffle */
+	bool kept;	/* its memory is not the request's; see intake_kept_f */
+	bool generated; /* as `generate` says; data NULL until intake_reserve, and then still to be filled */
+	struct generate generate;
 };
 
 struct intake_param {
@@ -73,6 +78,28 @@ void intake_fini(struct intake *in);
 struct intake_tensor *intake_tensor(struct intake *in, const char *name, size_t name_len, enum dtype dt, int rank,
 				    const int64_t *shape, struct err *e);
 
+/* The same without memory: for a tensor whose data are made or found elsewhere. */
+struct intake_tensor *intake_announce(struct intake *in, const char *name, size_t name_len, enum dtype dt, int rank,
+				      const int64_t *shape, struct err *e);
+
+/*
+ * An input that is no bytes but a source object, {"generate":...} (api/generate.md) or {"tensor":...}; the tree is json_parse's.
+ * Checks all of it and announces the tensor. A generated one has no memory yet: what is wrong with the request
+ * is found before gigabytes are made (intake_reserve, intake_fill).
+ */
+int intake_source(struct intake *in, const char *name, size_t name_len, const struct cJSON *object, struct err *e);
+/* The parameter `inputs`: the text of {"q":{"generate":...},"k":...}. */
+int intake_sources_text(struct intake *in, const char *text, size_t len, struct err *e);
+/* Is this member of an input's object one that only sources have? */
+bool intake_is_source(const char *member);
+
+/* Are there generated tensors that have no memory yet? Of how many bytes? */
+bool intake_unmade(const struct intake *in, uint64_t *bytes);
+/* Memory for them; to be filled by: */
+int intake_reserve(struct intake *in, struct err *e);
+/* Elements [first, first + n) of a generated tensor; any thread, pieces in any order. */
+void intake_fill(const struct intake_tensor *it, uint64_t first, uint64_t n);
+
 /* Add a parameter. The same name with the same value is fine, with another ERR_CONFLICTING_PARAMETER. */
 int intake_param(struct intake *in, const char *name, size_t name_len, const char *value, size_t value_len,
 		 struct err *e);
@@ -85,17 +112,19 @@ int intake_query(struct intake *in, const char *query, struct err *e);
 
 /*
  * Each member of a JSON object becomes a parameter: strings as their text, numbers, booleans and null as
- * written, arrays as JSON text. Objects are refused. The tree is json_parse's, which keeps numbers' text.
+ * written, arrays as JSON text. Objects are refused, but for `inputs`. The tree is json_parse's, which keeps numbers' text.
  */
 int intake_json_params(struct intake *in, const struct cJSON *object, struct err *e);
 /* The same from the object's text; `where` ("the part 'params'") is for messages. */
 int intake_json_params_text(struct intake *in, const char *text, size_t len, const char *where, struct err *e);
+/* One member. `inputs` may be an object. */
+int intake_json_param(struct intake *in, const struct cJSON *member, struct err *e);
 
 /*
  * To be called once, when the body has ended and the query string has been read: acts on the parameters that
  * are about how tensors travel, and takes them away, so that only the operator's parameters and run options
- * are left: "dtype.<input>" (what a V1, V2 or uint8 tensor really holds) and "shuffle" ("q,k": which tensors
- * are byte-shuffled).
+ * are left: "inputs" (sources, see intake_source), "dtype.<input>" (what a V1, V2 or uint8 tensor really holds) and
+ * "shuffle" ("q,k": which tensors are byte-shuffled).
  */
 int intake_finish(struct intake *in, struct err *e);
 

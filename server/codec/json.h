@@ -89,6 +89,8 @@ void json_gather_free(struct json_gather *g);
 /* What decoders of JSON inputs share (decode_json.c): a dtype by any of its spellings, a shape from its array (the
  * rank, or -1 and e), the tensor from the span that the skeleton's number stands for. */
 enum dtype json_dtype(const char *name);
+/* The same with an error about the input `name`. */
+enum dtype json_dtype_known(const char *text, const char *name, struct err *e);
 int json_shape(const struct cJSON *array, const char *name, int64_t shape[TENSOR_RANK_MAX], struct err *e);
 /* NULL when the item is not a number of the cut, or was taken before. */
 const struct json_span *json_span_of(const struct json_cut *cut, const struct cJSON *item, uint32_t *taken);

@@ -23,3 +23,29 @@ magic_coding(enum magic m)
 {
 	return m == MAGIC_GZIP ? "gzip" : m == MAGIC_ZSTD ? "zstd" : NULL;
 }
+
+bool
+looks_like_json(const unsigned char *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && memchr(" \t\r\n", p[i], 4))
+		i++;
+	return i < n && p[i] == '{';
+}
+
+bool
+looks_like_text(const unsigned char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if ((p[i] < ' ' && !memchr("\t\r\n", p[i], 3)) || p[i] == 127)
+			return false;
+	return true;
+}
+
+bool
+looks_like_safetensors(const unsigned char *p, size_t n)
+{
+	/* A length below 2^32, then a header. */
+	return n >= MAGIC_LOOK && memcmp(p + 4, "\0\0\0\0{\"", 6) == 0;
+}

@@ -86,6 +86,7 @@ compute_free(struct request *req)
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
 	mem_fini(&run->mem);
+	free(run->fill);
 	text_fini(&run->hints);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
@@ -169,7 +170,7 @@ request_begin(struct request *req)
 		request_begin_failed(req);
 		return;
 	}
-	if (req->route->compute) {
+	if (req->route->start != NULL) {
 		switch (request_open(req, &req->err)) {
 		case -1:
 			request_begin_failed(req);
@@ -222,10 +223,9 @@ request_of_task(struct helper_task *t)
 	return (struct request *)((char *)t - offsetof(struct request, task));
 }
 
-static void
-helped(struct helper_task *t)
+void
+request_helped(struct request *req)
 {
-	struct request *req = request_of_task(t);
 	request_done_f done = req->helped;
 
 	req->helped = NULL;
@@ -235,6 +235,12 @@ helped(struct helper_task *t)
 		request_ready(req);
 	else
 		done(req);
+}
+
+static void
+helped(struct helper_task *t)
+{
+	request_helped(request_of_task(t));
 }
 
 void
@@ -305,8 +311,8 @@ request_body_end(struct request *req)
 	req->t[T_RECEIVED] = clock_ns();
 	if (req->err.code != ERR_NONE)
 		request_reply_error(req);
-	else if (req->route->compute)
-		request_run(req);
+	else if (req->route->start != NULL)
+		request_decode(req);
 	else
 		req->route->answer(req);
 }

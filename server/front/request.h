@@ -4,7 +4,8 @@
  *
  *   request_begin()   head is there: route it; answer at once, or set up decoders and take the body
  *   request_body_*()  conn.c brings the body
- *   request_body_end()  decode what is left -> bind -> plan -> submit to the device     (request_run.c)
+ *   request_body_end()  decode what is left, then what the route starts: a run binds, plans and submits to the
+ *                     device                                                          (request_run.c)
  *   link's done         statistics -> encode                                            (request_reply.c)
  *   request_ready()   libmicrohttpd sends the reply
  *   request_end()     sent, or the client is gone: everything is freed, here and nowhere else
@@ -58,11 +59,13 @@ struct compute_request {
 	struct run_options run;
 	unsigned device;
 	struct link_job job;
+	request_done_f after; /* what follows the reserving, then the job */
 	bool submitted, counted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
 	struct text hints;		 /* a JSON list */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
 	size_t stats_open, stats_hints;	 /* of `stats`: where timing_ms still takes members; where the hints begin */
+	struct request_fill *fill;	 /* between its memory's making and its first task: request_fill.c */
 	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
 	/* Not cleared: each has its own beginning. */
 	struct mem mem;
@@ -149,6 +152,9 @@ void request_begin_failed(struct request *req);
 void request_help(struct request *req, void (*work)(struct helper_task *t), request_done_f done);
 struct request *request_of_task(struct helper_task *t);
 
+/* The helpers' work is done, on the loop: what request_help's `done` follows. For work of several tasks. */
+void request_helped(struct request *req);
+
 /* NULL: no memory. */
 struct compute_request *request_compute_new(struct request *req);
 
@@ -156,8 +162,28 @@ struct compute_request *request_compute_new(struct request *req);
  * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);
 
-/* request_run.c: body complete -> device. */
-void request_run(struct request *req);
+/* request_fill.c: make the generated inputs; `then` on the loop, with req->err set if they could not be made. Done before
+ * route->start, unless the route does it itself (route->fills). */
+void request_fill(struct request *req, request_done_f then);
+
+/* request_run.c: the body is complete: what is left of its decoding, then route->start. */
+void request_decode(struct request *req);
+/* Route's start: run the operator. Other starts are made of the same steps: */
+void request_run_start(struct request *req);
+/* what the intake holds into run->job.msg.call and run->run: parameters and options, shapes bound; all inputs have data; */
+int request_gather(struct request *req, struct err *e);
+/* the first half of it, for which generated inputs need no data yet; */
+int request_bind(struct request *req, struct err *e);
+/* request_device.c: the device for run->run's device, impl and baseline into run->device; */
+int request_device(struct request *req, struct err *e);
+/* memory for the outputs of run->job.msg.call, then `after`; */
+void request_reserve(struct request *req, request_done_f after);
+/* run->job to run->device, then `after`, with what came of it in run->done. A request has one job at a time. When the
+ * client has gone meanwhile, `after` is not called. */
+void request_submit(struct request *req, request_done_f after);
+
+/* request_dry.c: the device has said what it would run -> reply. */
+void request_dry_answer(struct request *req);
 
 /* request_stats.c: run->stats and run->stats_quoted, before the reply is encoded; */
 int request_stats(struct request *req, struct err *e);
@@ -171,7 +197,10 @@ void request_answer(struct request *req);
 void request_count(struct request *req);
 /* run_options.c */
 const struct op_param *run_option_table(void);
-int run_option_find(const char *name, size_t len);	 /* index in the table, or -1 */
+int run_option_find(const char *name, size_t len);			     /* index in the table, or -1 */
+int option_find(const struct op_param *table, const char *name, size_t len); /* the same, of any table or none */
+/* The values of a route's own options (route->options), as the intake has them; of the others, the defaults. */
+int option_values(const struct op_param *table, struct op_value *v, const struct intake *in, struct err *e);
 double run_option_max(const struct service *svc, int i); /* the limit in force */
 int run_options_parse(struct run_options *o, const struct intake *in, const struct service *svc, struct err *e);
 

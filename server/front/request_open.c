@@ -234,6 +234,11 @@ open_native(struct request *req, struct intake *in, const char *h, struct err *e
 				  "application/json");
 			return NULL;
 		}
+		/* Inputs may be told in the query string alone. */
+		if (intake_param_find(in, "inputs") != NULL) {
+			req->form = FORM_NPY;
+			return decoder_form_new(in);
+		}
 		err_set(e, ERR_MALFORMED_BODY,
 			"the request has no body; send %s's inputs as multipart/form-data (curl -F %s=@%s.npy ...), "
 			"application/x-safetensors or application/json",
@@ -257,6 +262,10 @@ open_native(struct request *req, struct intake *in, const char *h, struct err *e
 		}
 		req->form = FORM_NPY; /* request_form() makes it safetensors where that does not fit */
 		return decoder_multipart_new(in, boundary, boundary_len);
+	}
+	if (is(h, type, "application/x-www-form-urlencoded")) {
+		req->form = FORM_NPY;
+		return decoder_form_new(in);
 	}
 	err_param(
 		e, ERR_UNSUPPORTED_MEDIA_TYPE, "Content-Type", h,

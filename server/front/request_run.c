@@ -1,14 +1,14 @@
 /*
- * request_run.c: from a complete body to a job at a device: finish decoding, gather parameters, bind the call to the
- * operator's rules, choose the device, reserve the outputs, submit. For a dry run there are no outputs, and the device only
- * tells what it would run.
+ * request_run.c: from a complete body to a job at a device: finish decoding, then what the route starts. For a run:
+ * gather parameters, bind the call to the operator's rules, choose the device, make generated inputs, reserve the outputs,
+ * submit. For a dry run there are no outputs, and the device only tells what it would run.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
 #include "front/request.h"
+#include "front/routes.h"
 #include "log.h"
 
 #define INLINE_MAX (256 * 1024) /* bytes of parsing or unshuffling that may be done on the loop */
@@ -23,17 +23,17 @@ add_hint(void *cls, const char *hint)
 }
 
 static int
-unknown_param(const struct op *op, const char *name, size_t len, struct err *e)
+unknown_param(const struct request *req, const char *name, size_t len, struct err *e)
 {
-	const struct op_param *ro = run_option_table();
-	const char *names[32];
+	const struct op_param *tables[] = {run_option_table(), req->route->options};
+	const char *names[48];
 	size_t n = 0;
 
-	while (n < sizeof(names) / sizeof(names[0]) && ro[n].name != NULL) {
-		names[n] = ro[n].name;
-		n++;
-	}
-	return op_param_unknown(op, name, len, names, n, e);
+	for (int i = 0; i < 2; i++)
+		for (const struct op_param *o = tables[i]; o != NULL && o->name != NULL; o++)
+			if (n < sizeof(names) / sizeof(names[0]))
+				names[n++] = o->name;
+	return op_param_unknown(req->op, name, len, names, n, e);
 }
 
 /* The operator's parameters into the call; run options were parsed already; what is neither is refused by name. */
@@ -57,11 +57,11 @@ gather_params(struct request *req, struct op_call *c, struct err *e)
 				return -1;
 			continue;
 		}
-		if (run_option_find(name, len) >= 0)
+		if (run_option_find(name, len) >= 0 || option_find(req->route->options, name, len) >= 0)
 			continue;
 		if ((r = op_refused_check(req->op, name, len, value, strlen(value), e)) == 1)
 			continue;
-		return r == -1 ? -1 : unknown_param(req->op, name, len, e);
+		return r == -1 ? -1 : unknown_param(req, name, len, e);
 	}
 	return 0;
 }
@@ -89,8 +89,8 @@ ask_outputs(struct request *req, struct op_call *c, struct err *e)
 	return 0;
 }
 
-static int
-gather(struct request *req, struct err *e)
+int
+request_bind(struct request *req, struct err *e)
 {
 	struct compute_request *run = req->run;
 	struct op_call *c = &run->job.msg.call;
@@ -114,8 +114,21 @@ gather(struct request *req, struct err *e)
 					 "input %s was sent twice", in->tensors[i].name);
 		c->tensors[k] = in->tensors[i].t;
 	}
-	if (op_params_finish(req->op, c, e) == -1 || op_bind(req->op, c, e) == -1)
-		return -1;
+	return op_params_finish(req->op, c, e) == -1 ? -1 : op_bind(req->op, c, e);
+}
+
+/* What may look at the inputs' data, when all of them have any: generated ones only now. */
+static int
+gather_data(struct request *req, struct err *e)
+{
+	struct compute_request *run = req->run;
+	struct op_call *c = &run->job.msg.call;
+	const struct intake *in = &run->in;
+
+	for (int i = 0; i < in->n_tensors; i++)
+		if (in->tensors[i].generated)
+			c->tensors[op_tensor_find(req->op, in->tensors[i].name, in->tensors[i].name_len)] =
+				in->tensors[i].t;
 	if (req->op->check_data != NULL && req->op->check_data(c, e) == -1)
 		return -1;
 	if (req->op->hints != NULL)
@@ -125,173 +138,10 @@ gather(struct request *req, struct err *e)
 	return 0;
 }
 
-/* ---------------------------------------------------------------- devices */
-
-static const char *
-impls_text(uint32_t mask, char *buf, size_t size)
+int
+request_gather(struct request *req, struct err *e)
 {
-	size_t at = 0;
-	int i;
-
-	buf[0] = '\0';
-	for (i = 0; i < IMPL_COUNT && at < size; i++)
-		if ((mask & (1u << i)) != 0)
-			at += (size_t)snprintf(buf + at, size - at, "%s%s", at > 0 ? ", " : "", impl_name((enum impl)i));
-	return buf;
-}
-
-static bool
-state_usable(enum worker_state s)
-{
-	return s == W_READY || s == W_STARTING || s == W_DEAD;
-}
-
-/* What a device can run of an operator, as bits; before its first HELLO what its kind can be expected to. */
-static uint32_t
-abilities(const struct device_state *d, uint32_t op)
-{
-	if (d->info.arch[0] != '\0')
-		return d->info.impls[op];
-	return strcmp(d->info.kind, "cpu") == 0 ? ~(1u << IMPL_AITER) : ~(1u << IMPL_REFERENCE);
-}
-
-/* Is this device asked for? By its id; by its kind alone where there is but one of it. */
-static bool
-device_meant(const struct device_state *d, const char *want, bool bare)
-{
-	return strcmp(want, "auto") == 0 || strcmp(want, d->id) == 0 || (bare && strcmp(want, d->info.kind) == 0);
-}
-
-/* How many devices are of this kind; their ids. */
-static unsigned
-devices_of(struct supervisor *sup, const char *kind, char *ids, size_t size)
-{
-	unsigned n = 0;
-
-	ids[0] = '\0';
-	for (unsigned i = 0; i < supervisor_devices(sup); i++) {
-		struct device_state d;
-		size_t at = strlen(ids);
-
-		supervisor_device(sup, i, &d);
-		if (kind != NULL && strcmp(d.info.kind, kind) != 0)
-			continue;
-		snprintf(ids + at, size - at, "%s%s", n++ > 0 ? ", " : "", d.id);
-	}
-	return n;
-}
-
-/* Why AITER's kernels cannot run this on a GPU that is up, as ": reason", or "". */
-static void
-why_no_aiter(const struct device_state *d, const struct op *op, char *why, size_t size)
-{
-	why[0] = '\0';
-	if (d->info.arch[0] == '\0' || strcmp(d->info.kind, "cpu") == 0)
-		return;
-	if (!op->aiter)
-		snprintf(why, size, ": AITER has no code object for it");
-	else if (strcmp(d->info.kind, "cuda") == 0)
-		snprintf(why, size, ": AITER's code objects are for AMD's GPUs");
-	else if (d->info.aiter[0] != '\0')
-		snprintf(why, size, ": %s has %.280s", d->id, d->info.aiter);
-	else
-		snprintf(why, size, ": %s has no folder of AITER's code objects; --aiter-dir names it", d->id);
-}
-
-/* No device that is meant has the implementation: what each has instead. */
-static int
-unavailable(struct request *req, bool bare, struct err *e)
-{
-	const struct compute_request *run = req->run;
-	struct supervisor *sup = req->loop->svc->sup;
-	char who[40] = "", impls[128], each[300] = "", why[340] = "";
-	const char *baseline = run->run.baseline != IMPL_AUTO ? " with that baseline" : "";
-	const char *impl = impl_name(run->run.impl);
-	unsigned meant = 0;
-	struct device_state d;
-	uint32_t all = 0;
-
-	for (unsigned i = 0; i < supervisor_devices(sup); i++) {
-		uint32_t mask;
-		size_t at = strlen(each);
-
-		supervisor_device(sup, i, &d);
-		if (!device_meant(&d, run->run.device, bare))
-			continue;
-		mask = abilities(&d, req->op_index);
-		all |= mask;
-		snprintf(who, sizeof(who), "%s has no", d.id);
-		snprintf(each + at, sizeof(each) - at, "%s%s has %s", meant++ > 0 ? "; " : "", d.id,
-			 impls_text(mask, impls, sizeof(impls)));
-		if (run->run.impl == IMPL_AITER && (mask & (1u << IMPL_AITER)) == 0 && why[0] == '\0')
-			why_no_aiter(&d, req->op, why, sizeof(why));
-	}
-	if (run->run.impl == IMPL_AITER && (all & (1u << IMPL_AITER)) == 0 && why[0] == '\0')
-		snprintf(why, sizeof(why), ": AITER's kernels are gfx942 machine code, which the cpu device cannot run");
-	impls_text(all, impls, sizeof(impls));
-	if (meant > 1)
-		snprintf(who, sizeof(who), "no device here has the");
-	return err_param(e, ERR_UNAVAILABLE_IMPL, "impl", impl, impls, "%s %s implementation of %s%s%s; %s", who, impl,
-			 req->op->name, baseline, why, each);
-}
-
-/*
- * auto: the first device in --device's order that has the implementation, or the least busy of its kind. reference is
- * the cpu worker's, which always runs.
- */
-static int
-choose_device(struct request *req, struct err *e)
-{
-	struct compute_request *run = req->run;
-	struct service *svc = req->loop->svc;
-	const char *want = run->run.device;
-	unsigned n = supervisor_devices(svc->sup), i, best = n, load, best_load = 0, of_kind = 0;
-	struct device_state d;
-	char best_kind[sizeof(d.info.kind)] = "";
-	uint32_t impl_bit = 1u << run->run.impl, mask;
-	char have[128] = "", ids[256] = "";
-	bool known = false, away = false;
-
-	if (strcmp(want, "auto") != 0)
-		of_kind = devices_of(svc->sup, want, ids, sizeof(ids));
-	for (i = 0; i < n; i++) {
-		supervisor_device(svc->sup, i, &d);
-		if (!device_meant(&d, want, of_kind == 1))
-			continue;
-		known = true;
-		mask = abilities(&d, req->op_index);
-		if (run->run.baseline != IMPL_AUTO && (mask & (1u << run->run.baseline)) == 0)
-			mask = 0;
-		if ((mask & impl_bit) == 0)
-			continue;
-		if (!state_usable(d.state)) {
-			away = true;
-			snprintf(have, sizeof(have), "%s is %s: %.80s", d.id, worker_state_name(d.state),
-				 d.obituary.msg);
-			continue;
-		}
-		load = link_queued(req->loop->links[i].link) + (d.running_since_ns != 0);
-		if (best == n || (load < best_load && strcmp(d.info.kind, best_kind) == 0)) {
-			best = i;
-			best_load = load;
-			memcpy(best_kind, d.info.kind, sizeof(best_kind));
-		}
-	}
-	if (best < n) {
-		run->device = best;
-		return 0;
-	}
-	if (!known && of_kind > 1)
-		return err_param(e, ERR_UNKNOWN_DEVICE, "device", want, ids,
-				 "there are %u devices of the kind '%s' here; give the id of one: %s", of_kind, want,
-				 ids);
-	(void)devices_of(svc->sup, NULL, ids, sizeof(ids));
-	if (!known)
-		return err_param(e, ERR_UNKNOWN_DEVICE, "device", want, ids,
-				 "there is no device '%s' here; there is %s", want, ids);
-	if (away)
-		return err_set(e, ERR_DEVICE_UNAVAILABLE, "no device can run this at the moment: %s", have);
-	return unavailable(req, of_kind == 1, e);
+	return request_bind(req, e) == -1 ? -1 : gather_data(req, e);
 }
 
 /* ---------------------------------------------------------------- forms that depend on the outputs */
@@ -332,78 +182,6 @@ settle_form(struct request *req, struct err *e)
 			 found, req->run->run.outputs != DATA_ALL ? " without data" : "");
 }
 
-/* ---------------------------------------------------------------- the dry run */
-
-/* The protocol's clients want a reply of its form: no outputs, the plan as a parameter. */
-static void
-wrap_plan(struct request *req, struct text *plan)
-{
-	struct text t;
-
-	text_init(&t, 128 * 1024);
-	text_add(&t, "{\"model_name\":");
-	text_json(&t, req->op->name);
-	text_add(&t, ",\"model_version\":\"1\"");
-	if (req->run->in.id != NULL) {
-		text_add(&t, ",\"id\":");
-		text_json(&t, req->run->in.id);
-	}
-	text_add(&t, ",\"outputs\":[],\"parameters\":{\"dry_run\":");
-	text_json(&t, plan->p);
-	text_add(&t, "}}");
-	text_fini(plan);
-	*plan = t;
-}
-
-/* The device has said what it would run. */
-static void
-dry_answer(struct request *req)
-{
-	struct compute_request *run = req->run;
-	const struct op_call *c = &run->job.msg.call;
-	struct device_state d;
-	const char *sep = "";
-	char shape[160];
-	struct text t;
-	int i;
-
-	if (run->done.err.code != ERR_NONE) {
-		req->err = run->done.err;
-		request_reply_error(req);
-		return;
-	}
-	supervisor_device(req->loop->svc->sup, run->device, &d);
-	text_init(&t, 64 * 1024);
-	text_add(&t, "{\"op\":");
-	text_json(&t, req->op->name);
-	text_add(&t, ",\"dry_run\":true,\"device\":");
-	text_json(&t, d.id);
-	text_add(&t, ",\"impl\":");
-	text_json(&t, run->done.impl);
-	text_add(&t, ",\"why_not_aiter\":");
-	text_json(&t, run->done.why_not_aiter[0] != '\0' ? run->done.why_not_aiter : NULL);
-	text_add(&t, ",\"outputs\":{");
-	for (i = 0; i < op_tensor_count(req->op); i++) {
-		if (req->op->tensors[i].role != OP_OUT || c->tensors[i].dtype == DT_NONE)
-			continue;
-		text_add(&t, sep);
-		text_json(&t, req->op->tensors[i].name);
-		text_addf(&t, ":{\"dtype\":\"%s\",\"shape\":%s,\"bytes\":%llu}",
-			  dtype_info((enum dtype)c->tensors[i].dtype)->name,
-			  tensor_shape_text(&c->tensors[i], shape, sizeof(shape)),
-			  (unsigned long long)c->tensors[i].bytes);
-		sep = ",";
-	}
-	text_add(&t, "},\"flop\":");
-	text_number(&t, req->op->flop(c));
-	text_add(&t, ",\"bytes_moved\":");
-	text_number(&t, op_bytes_moved(c));
-	text_addf(&t, ",\"hints\":%s}", run->hints.len > 0 ? run->hints.p : "[]");
-	if (req->oip)
-		wrap_plan(req, &t);
-	request_reply_text(req, 200, "application/json", &t);
-}
-
 /* ---------------------------------------------------------------- submit */
 
 static void
@@ -422,32 +200,20 @@ job_done(struct link_job *job, const struct msg_done *done)
 		request_ready(req);
 		return;
 	}
-	if (req->run->run.dry_run)
-		dry_answer(req);
-	else
-		request_answer(req);
+	req->run->after(req);
 }
 
-static void
-submit(struct request *req)
+void
+request_submit(struct request *req, request_done_f after)
 {
 	struct compute_request *run = req->run;
 	struct msg_job *m = &run->job.msg;
 
-	if (req->err.code != ERR_NONE) {
-		request_reply_error(req);
-		return;
-	}
 	m->m.type = MSG_JOB;
 	m->m.length = sizeof(*m);
-	m->impl = run->run.impl;
-	m->baseline = run->run.baseline;
-	m->warmup = run->run.warmup;
-	m->iters = run->run.iters;
-	m->flush = run->run.flush;
-	m->dry = run->run.dry_run;
 	req->t[T_SUBMITTED] = clock_ns();
 	m->deadline_ns = req->t[T_RECEIVED] + (uint64_t)(run->run.timeout_s * 1e9);
+	run->after = after;
 	run->job.done = job_done;
 	run->job.cls = req;
 	run->submitted = true;
@@ -469,19 +235,29 @@ reserve_work(struct helper_task *t)
 }
 
 static void
-reserve_done(struct request *req)
+reserved(struct request *req)
 {
-	req->run->reserve_ns += clock_ns() - req->t[T_DECODED];
-	submit(req);
+	if (req->err.code != ERR_NONE)
+		request_reply_error(req);
+	else
+		req->run->after(req);
 }
 
 static void
-reserve(struct request *req)
+reserve_done(struct request *req)
+{
+	req->run->reserve_ns += clock_ns() - req->t[T_DECODED];
+	reserved(req);
+}
+
+void
+request_reserve(struct request *req, request_done_f after)
 {
 	const struct op_call *c = &req->run->job.msg.call;
 	uint64_t bytes = 0;
 	int i;
 
+	req->run->after = after;
 	for (i = 0; i < op_tensor_count(req->op); i++)
 		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE)
 			bytes = c->tensors[i].bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + c->tensors[i].bytes;
@@ -490,23 +266,73 @@ reserve(struct request *req)
 		return;
 	}
 	reserve_work(&req->task);
-	submit(req);
+	reserved(req);
+}
+
+/* ---------------------------------------------------------------- the run */
+
+static void
+submit_run(struct request *req)
+{
+	struct compute_request *run = req->run;
+	struct msg_job *m = &run->job.msg;
+
+	m->impl = run->run.impl;
+	m->baseline = run->run.baseline;
+	m->warmup = run->run.warmup;
+	m->iters = run->run.iters;
+	m->flush = run->run.flush;
+	m->dry = run->run.dry_run;
+	request_submit(req, run->run.dry_run ? request_dry_answer : request_answer);
+}
+
+static void
+run_filled(struct request *req)
+{
+	req->t[T_DECODED] = clock_ns();
+	if (req->err.code != ERR_NONE || gather_data(req, &req->err) == -1)
+		request_reply_error(req);
+	else if (req->run->run.dry_run)
+		submit_run(req);
+	else
+		request_reserve(req, submit_run);
+}
+
+void
+request_run_start(struct request *req)
+{
+	struct err *e = &req->err;
+	uint64_t bytes;
+
+	if (request_bind(req, e) == -1 || request_device(req, e) == -1 || settle_form(req, e) == -1)
+		request_reply_error(req);
+	else if (intake_unmade(&req->run->in, &bytes) && (!req->run->run.dry_run || req->op->check_data != NULL))
+		request_fill(req, run_filled);
+	else
+		run_filled(req);
+}
+
+/* ---------------------------------------------------------------- the body is complete */
+
+static void
+filled(struct request *req)
+{
+	req->t[T_DECODED] = clock_ns();
+	if (req->err.code != ERR_NONE)
+		request_reply_error(req);
+	else
+		req->route->start(req);
 }
 
 static void
 decoded(struct request *req)
 {
-	struct err *e = &req->err;
+	uint64_t bytes;
 
-	req->t[T_DECODED] = clock_ns();
-	if (e->code == ERR_NONE && gather(req, e) == 0 && choose_device(req, e) == 0 && settle_form(req, e) == 0) {
-		if (req->run->run.dry_run)
-			submit(req);
-		else
-			reserve(req);
-		return;
-	}
-	request_reply_error(req);
+	if (req->err.code == ERR_NONE && !req->route->fills && intake_unmade(&req->run->in, &bytes))
+		request_fill(req, filled);
+	else
+		filled(req);
 }
 
 static void
@@ -520,7 +346,7 @@ decode_work(struct helper_task *t)
 }
 
 void
-request_run(struct request *req)
+request_decode(struct request *req)
 {
 	struct compute_request *run = req->run;
 	struct decoder *d = run->decoder;

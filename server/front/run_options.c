@@ -21,6 +21,7 @@ enum {
 	RO_FORMAT,
 	RO_JSON,
 	RO_SHUFFLE,
+	RO_INPUTS,
 	RO_COUNT
 };
 
@@ -85,12 +86,19 @@ static const struct op_param options[] = {
 		     .fallback = "list",
 		     .choices = "list|base64",
 		     .help = "In a JSON reply: tensors as lists of numbers, or base64 of their bytes."},
-	/* acted upon, and taken away, by intake_finish() */
+	/* these two: acted upon, and taken away, by intake_finish() */
 	[RO_SHUFFLE] = {.name = "shuffle",
 			.type = OP_ENUM,
 			.fallback = NULL,
 			.choices = NULL,
 			.help = "Inputs that were byte-shuffled before compression, such as q,k,v."},
+	[RO_INPUTS] =
+		{.name = "inputs",
+		 .type = OP_ENUM,
+		 .fallback = NULL,
+		 .choices = NULL,
+		 .help = "Inputs that are not sent but told, as JSON: {\"q\":{\"generate\":\"normal\",\"dtype\":\"fp16\","
+			 "\"shape\":[2,512,8,64],\"seed\":7}}; api/generate.md says what is made."},
 	[RO_COUNT] = {.name = NULL},
 };
 
@@ -101,15 +109,36 @@ run_option_table(void)
 }
 
 int
-run_option_find(const char *name, size_t len)
+option_find(const struct op_param *table, const char *name, size_t len)
 {
 	int i;
 
-	for (i = 0; i < RO_COUNT; i++)
-		if (len > 0 && options[i].name[0] == name[0] && strlen(options[i].name) == len &&
-		    memcmp(options[i].name, name, len) == 0)
+	for (i = 0; table != NULL && table[i].name != NULL; i++)
+		if (len > 0 && table[i].name[0] == name[0] && strlen(table[i].name) == len &&
+		    memcmp(table[i].name, name, len) == 0)
 			return i;
 	return -1;
+}
+
+int
+run_option_find(const char *name, size_t len)
+{
+	return option_find(options, name, len);
+}
+
+int
+option_values(const struct op_param *table, struct op_value *v, const struct intake *in, struct err *e)
+{
+	for (int i = 0; table[i].name != NULL; i++) {
+		const char *text = intake_param_find(in, table[i].name);
+
+		op_default(&table[i], &v[i]);
+		if (text != NULL && op_value_parse(&table[i], text, strlen(text), &v[i], e) == -1)
+			return -1;
+		if (!v[i].given) /* "None" stands for not given */
+			op_default(&table[i], &v[i]);
+	}
+	return 0;
 }
 
 double

@@ -35,6 +35,8 @@ fuzz_run(struct fixture *f, const struct op *op, fuzz_new_f make, const uint8_t 
 		rc = intake_finish(&f->in, &e);
 	if (rc == 0)
 		rc = intake_unshuffle(&f->in, &e);
+	if (rc == 0)
+		rc = fixture_fill(f, &e);
 	/* A failure says why, and in words. */
 	fuzz_require((rc == 0) == (e.code == ERR_NONE) && (rc == 0) == (e.msg[0] == '\0'));
 	return rc;

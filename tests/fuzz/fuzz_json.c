@@ -46,8 +46,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	rc = fixture_drive(decoder_json_new(&whole.in), data, size, SIZE_MAX, false, &e);
 	must(fixture_drive(decoder_json_new(&pieces.in), data, size, 13, true, &other) == rc && e.code == other.code);
 	must(rc == 0 || e.msg[0] != '\0');
-	if (rc == 0)
+	if (rc == 0 && intake_finish(&whole.in, &e) == 0) {
+		must(intake_finish(&pieces.in, &other) == 0);
+		must(fixture_fill(&whole, &e) == 0 && fixture_fill(&pieces, &other) == 0);
 		compare(&whole.in, &pieces.in);
+	}
 	fixture_fini(&whole);
 	fixture_fini(&pieces);
 

@@ -65,6 +65,18 @@ fixture_fini(struct fixture *f)
 	mem_fini(&f->mem);
 }
 
+/* Make the generated tensors, as the front does. */
+static inline int
+fixture_fill(struct fixture *f, struct err *e)
+{
+	if (intake_reserve(&f->in, e) < 0)
+		return -1;
+	for (int i = 0; i < f->in.n_tensors; i++)
+		if (f->in.tensors[i].generated)
+			intake_fill(&f->in.tensors[i], 0, (uint64_t)tensor_elements(&f->in.tensors[i].t));
+	return 0;
+}
+
 /* Drive a decoder over the whole body in pieces of `step` bytes, through its window where it offers one and
  * `window` says so, then finish and free it. Returns 0 or -1. */
 static inline int

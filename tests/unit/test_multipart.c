@@ -165,7 +165,7 @@ Test(multipart, inputs_as_json)
 		const char *json;
 		int status;
 	} bad[] = {
-		{"{\"generate\":\"normal\",\"seed\":7,\"shape\":[2],\"dtype\":\"fp32\"}", 422},
+		{"{\"generate\":\"nromal\",\"seed\":7,\"shape\":[2],\"dtype\":\"fp32\"}", 422},
 		{"{\"tensor\":\"w1\"}", 422},
 		{"{\"dtype\":\"fp32\",\"shape\":[2],\"data\":[1]}", 400},
 		{"{\"dtype\":\"fp32\",\"shape\":[2],\"data\":[1,2]", 400},

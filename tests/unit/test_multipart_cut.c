@@ -124,6 +124,70 @@ Test(multipart_cut, files_cut_by_the_length_of_what_follows)
 	bytes_free(&next);
 }
 
+/* Of a large file only the end is searched as it comes; what was cut is found afterwards. */
+Test(multipart_cut, large_files)
+{
+	enum { ALL = 1 << 20, HEAD = 118 };
+	static const char dict[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (262144,), }";
+	static char data[ALL];
+	static const size_t cuts[] = {1, 100, 1000, 131000, 131072, 131100, 500000, ALL - 40, ALL};
+	char found[40];
+
+	memset(data, '-', sizeof(data));
+	for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+		/* Behind it: nothing; an input, at whose end the file should end too, or not. */
+		for (int behind = 0; behind < 3; behind++) {
+			struct bytes q = {NULL, 0}, b = {NULL, 0};
+			struct fixture f;
+			struct err e;
+
+			bytes_npy(&q, 1, dict, data, sizeof(data) - cuts[i]);
+			bytes_part(&b, "name=\"q\"; filename=\"q.npy\"", "", q.p, q.n);
+			if (behind > 0)
+				bytes_part(&b, "name=\"key\"; filename=\"k.npy\"", "", data,
+					   behind == 2 && cuts[i] > HEAD ? cuts[i] - HEAD : 4000);
+			bytes_text(&b, "--XX--\r\n");
+			snprintf(found, sizeof(found), "%zu bytes of data", sizeof(data) - cuts[i]);
+			for (int window = 0; window < 2; window++) {
+				cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, 70000, window, &e), -1, "%zu", cuts[i]);
+				cr_expect_eq(e.code, ERR_MALFORMED_BODY, "%s", e.msg);
+				cr_expect_str_eq(e.found, found, "%zu, %d behind: %s", cuts[i], behind, e.msg);
+				cr_expect_str_eq(e.wanted, "1048576 bytes of data");
+				cr_expect_str_eq(e.input, "q");
+				fixture_fini(&f);
+			}
+			bytes_free(&b);
+			bytes_free(&q);
+		}
+	}
+}
+
+/* A large file cut by just the length of a whole input behind it: that input is missing, which the operator tells. */
+Test(multipart_cut, a_large_file_that_hides_an_input)
+{
+	enum { ALL = 1 << 20 };
+	static const char dict[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (262144,), }";
+	static char data[ALL];
+	struct bytes next = {NULL, 0}, q = {NULL, 0}, b = {NULL, 0};
+	struct fixture f;
+	struct err e;
+
+	memset(data, '-', sizeof(data));
+	bytes_text(&next, "\r\n");
+	bytes_part(&next, "name=\"key\"; filename=\"k.npy\"", "", data, 500000);
+	bytes_npy(&q, 1, dict, data, sizeof(data) - (next.n - 2));
+	bytes_part(&b, "name=\"q\"; filename=\"q.npy\"", "", q.p, q.n);
+	bytes_add(&b, next.p + 2, next.n - 2);
+	bytes_text(&b, "--XX--\r\n");
+	cr_expect_eq(decode(&f, &fixture_op, b.p, b.n, 70000, true, &e), 0, "%s", e.msg);
+	cr_expect_eq(f.in.n_tensors, 1);
+	cr_expect_null(intake_tensor_find(&f.in, "key", 3));
+	fixture_fini(&f);
+	bytes_free(&b);
+	bytes_free(&q);
+	bytes_free(&next);
+}
+
 Test(multipart_cut, files_that_end_early_or_late)
 {
 	struct bytes q = {NULL, 0}, b = {NULL, 0};
