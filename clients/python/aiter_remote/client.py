@@ -19,6 +19,7 @@ from .wire import Make, plain, read_safetensors, safetensors
 __all__ = ["Client", "Job", "Outputs", "Verdict", "last_stats", "options"]
 
 SAFETENSORS = "application/x-safetensors"
+SMALL = 1 << 16  # bytes that are sent sooner than asked after
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 _thread = threading.local()
@@ -99,7 +100,7 @@ class Job:
     def cancel(self) -> None:
         """Stop it, and forget it."""
         reply = self._client.transport.request("DELETE", self.path)
-        if reply.status >= 400 and reply.status != 404:
+        if reply.status >= 400 and reply.status not in (404, 410):
             raise reply.error()
         reply.read()
 
@@ -255,17 +256,23 @@ class Client:
 
     def put(self, name: str, x: Any, ttl: Optional[float] = None, *, replace: bool = True,
             known_absent: bool = False) -> Kept:
-        """Keep an array (or a generated(...)) on the server under a name. Nothing is uploaded when the server has
-        the same tensor under that name already (which is not looked for with `known_absent`)."""
+        """Keep an array (or a generated(...), or another kept(...)) on the server under a name, until it was not used
+        for `ttl` seconds (default: the server's --tensors-ttl). What the server has already, under whatever name, is not
+        uploaded (nor looked for with `known_absent`). `replace=False`: only if the name is free."""
         path = "/v1/tensors/" + urllib.parse.quote(name, safe="")
         query = "" if ttl is None else "?ttl=%s" % plain(ttl)
+        pieces: Sequence[memoryview]
+        headers, pieces, t = {"Content-Type": "application/json"}, [], None
         if isinstance(x, Source):
-            headers, pieces = {"Content-Type": "application/json"}, [memoryview(json.dumps(x.spec).encode())]
+            spec: Dict[str, Any] = x.spec
         else:
             t = operand(x, name)
-            about = self.head(name) if replace and ttl is None and not known_absent else None
-            if about is not None and about["id"] == content_id(t):
-                return Kept(name, about)
+            spec = {"tensor": content_id(t)} if not known_absent and t.data.nbytes >= SMALL else {}
+            if spec and self.head(spec["tensor"]) is None:
+                spec = {}
+        if spec:
+            pieces = [memoryview(json.dumps(spec).encode())]
+        elif t is not None:
             headers, pieces = {"Content-Type": SAFETENSORS}, safetensors({name: t}, {})
         if not replace:
             headers["If-None-Match"] = "*"
@@ -275,14 +282,15 @@ class Client:
         return Kept(name, reply.json())
 
     def head(self, name: str) -> Optional[Dict[str, Any]]:
-        """{"id": "sha256:..."} of a kept tensor by name or id; None if there is none."""
+        """What the server says of a kept tensor, by name or id: dtype, shape, bytes, id ...; None if there is none."""
         reply = self.transport.request("HEAD", "/v1/tensors/" + urllib.parse.quote(name, safe=":"))
         reply.read()
         if reply.status == 404:
             return None
         if reply.status != 200:
             raise AiterdError("HTTP status %d" % reply.status, status=reply.status)
-        return {"name": name, "id": (reply.headers.get("ETag") or "").strip('"')}
+        about: Dict[str, Any] = json.loads(reply.headers.get("Aiterd-Tensor") or "{}")
+        return about
 
     def get(self, name: str, like: Any = None) -> Any:
         """A kept tensor's data, as an array of the kind of `like` (default: numpy)."""

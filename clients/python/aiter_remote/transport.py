@@ -114,7 +114,7 @@ class Reply:
         except (OSError, http.client.HTTPException) as e:
             raise ServerUnreachable("the connection broke within the reply: %s" % (e or type(e).__name__)) from e
         finally:
-            self.close()
+            self.abandon()  # this thread may have opened another meanwhile
 
     def json(self) -> Any:
         text = self.read()
