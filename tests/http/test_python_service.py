@@ -88,14 +88,14 @@ class Kept(unittest.TestCase):
     def test_as_inputs_and_outputs(self):
         """A weight kept once, by name and by id; an output kept, and the next call's input without coming here."""
         x, w = normal(6, 64), normal(64, seed=2)
-        weight = self.c.put("w1", w)
+        weight = ar.put("w1", w)
         t.assert_close(ar.rmsnorm(x, weight), t.rmsnorm(x, w), "fp32")
         t.assert_close(ar.rmsnorm(x, ar.kept(weight.about["id"])), t.rmsnorm(x, w), "fp32")
         with ar.options(keep={"out": "h1"}, outputs="none"):
             h1 = ar.rmsnorm(x, weight)
         self.assertIsInstance(h1, ar.Kept)
         t.assert_close(ar.rmsnorm(h1, weight), t.rmsnorm(t.rmsnorm(x, w), w), "fp32")
-        t.assert_close(self.c.get("h1"), t.rmsnorm(x, w), "fp32")
+        t.assert_close(ar.get("h1"), t.rmsnorm(x, w), "fp32")
         with self.assertRaisesRegex(RuntimeError, "nobody"):
             ar.rmsnorm(x, ar.kept("nobody"))
 

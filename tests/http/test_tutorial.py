@@ -2,6 +2,11 @@
 """AITER's tutorial, its blocks unmodified, under `python3 -m aiter_remote`: what each prints, line by line, and the
 numbers behind it against float64. And the launcher by itself: tensors that are marked, what it refuses, its options.
 """
+import json
+import os
+import re
+import subprocess
+import sys
 import unittest
 
 import aiterd_test as t
@@ -37,9 +42,9 @@ class Tutorial(unittest.TestCase):
 
     def test_installation_check(self):
         lines, _ = run(server, BLOCKS["Installation Check"])
-        device = __import__("json").loads(server.request("GET", "/v1/info").body)["devices"][0]
+        device = json.loads(server.request("GET", "/v1/info").body)["devices"][0]
         match(self, lines, r"PyTorch: \d+\.\d+\S*", r"AITER: \d+\.\d+\.\d+ \(aiter_remote\)", "CUDA available: True",
-              "ROCm version: None", "GPU: " + device["name"].replace("(", r"\(").replace(")", r"\)"),
+              "ROCm version: None", "GPU: " + re.escape(device["name"]),
               r"Compute capability: \(0, 0\)")
 
     def test_hello_world(self):
@@ -217,13 +222,12 @@ with torch.no_grad(): print(aiter.flash_attn_func(q, q, q).shape)
         _, said = run(server, "print(1)", "--device", "hip:7", expect=1)
         self.assertIn("there is no device 'hip:7'", said)
         # a machine whose torch has a GPU
-        with_gpu = ("import runpy, sys, torch\ntorch.cuda.is_available = lambda: True\n"
-                    "torch.cuda.get_device_name = lambda d: 'a real one'\n")
-        code = with_gpu + "sys.argv = ['x', '--url', %r, __file__]\nrunpy.run_module('aiter_remote', run_name='__main__')"
-        import subprocess
-        import sys
-        done = subprocess.run([sys.executable, "-c", "__file__ = 'no'\n" + code.replace("__file__]", "%r]") % (
-            server.url, __file__)], env={"PYTHONPATH": tutorial.PACKAGE}, capture_output=True, text=True, timeout=120)
+        code = ("import runpy, sys, torch\ntorch.cuda.is_available = lambda: True\n"
+                "torch.cuda.get_device_name = lambda device: 'a real one'\n"
+                "sys.argv = ['aiter_remote', '--url', %r, %r]\nrunpy.run_module('aiter_remote', run_name='__main__')" %
+                (server.url, __file__))
+        done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": tutorial.PACKAGE}, capture_output=True,
+                              text=True, timeout=120)
         self.assertEqual(done.returncode, 1)
         self.assertIn("torch has a GPU here (a real one): run the script with plain python3", done.stderr)
 
@@ -234,6 +238,90 @@ with torch.no_grad(): print(aiter.flash_attn_func(q, q, q).shape)
         match(self, lines, r"\[\] __main__ True")
         _, said = run(server, "def f(): raise KeyError('mine')\nf()", expect=1)
         self.assertIn("KeyError: 'mine'", said)
+
+
+class Residency(unittest.TestCase):
+    """Tensors stay on the server between calls."""
+
+    START = """
+import torch, aiter, aiter_remote
+from aiter_remote import default_client
+x, w = torch.randn(64, 1024, device='cuda'), torch.ones(1024, device='cuda')
+def norm(x): x = x.cpu().double(); return x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
+def off(y, want): return float((y.cpu().double() - want).abs().max())
+def sent(): return aiter.last_stats()['client']['sent_bytes']
+"""
+
+    def kept(self):
+        return json.loads(server.request("GET", "/v1/tensors").body)["count"]
+
+    def test_nothing_moves_twice(self):
+        lines, said = run(server, self.START + """
+for i in range(3): y = aiter.rmsnorm(x, w)
+print(sent(), default_client().tensors()['count'])
+z = aiter.rmsnorm(y, w)                    # its input was never here
+print(sent(), off(z, norm(norm(x))), off(y, norm(x)))
+view = aiter.rmsnorm(x.reshape(128, 512)[:64], w[:512])
+print(off(view, norm(x.reshape(128, 512)[:64])))
+x[3] = 2                                   # changed: sent again
+print(off(aiter.rmsnorm(x, w), norm(x)))
+y += 1                                     # a result changed here
+print(off(aiter.rmsnorm(y, w), norm(y)))
+del x, y, z, view
+for i in range(200): aiter.rmsnorm(torch.randn(2, 1024, device='cuda'), w)
+print(default_client().tensors()['count'])
+""")
+        a, count, b, *rest, left = match(self, lines, r"(\d+) (\d+)", r"(\d+) (\S+) (\S+)", r"(\S+)", r"(\S+)", r"(\S+)", r"(\d+)")
+        self.assertLess(max(a, b), 1000)
+        self.assertLessEqual(count, 4)  # x, w and at most two results
+        self.assertLess(left, 100)
+        self.assertLess(max(rest), 1e-4)
+        self.assertEqual((said, self.kept()), ("", 0))  # all is forgotten at the end
+
+    def test_sent_and_fetched(self):
+        lines, _ = run(server, self.START + """
+for i in range(2): y = aiter.rmsnorm(x, w)
+print(sent() > 64 * 4096, default_client().tensors()['count'], off(y, norm(x)) < 1e-4)
+""", "--send")
+        match(self, lines, "True 0 True")
+        lines, _ = run(server, self.START + """
+for i in range(2): y = aiter.rmsnorm(x, w)
+print(sent() < 1000, aiter.last_stats()['client']['received_bytes'] > 64 * 4096, off(y, norm(x)) < 1e-4)
+""", "--fetch")
+        match(self, lines, "True True True")
+
+    def test_forgotten_by_the_server(self):
+        """Inputs are sent again; a result that was only there is gone, and that is said."""
+        lines, _ = run(server, self.START + """
+def forget():
+    for t in default_client().tensors()['tensors']: default_client().delete(t['name'])
+y = aiter.rmsnorm(x, w)
+lost = aiter.rmsnorm(x, w)
+print(off(y, norm(x)) < 1e-4)
+forget()
+print(off(aiter.rmsnorm(x, w), norm(x)) < 1e-4)
+print(off(aiter.rmsnorm(y, w), norm(y)) < 1e-4)
+forget()
+for use in (lambda: lost.sum(), lambda: aiter.rmsnorm(lost, w)):
+    try: use()
+    except RuntimeError as e: print(e)
+""")
+        match(self, lines, "True", "True", "True", *[r"the service no longer has a result of \[64, 1024\] that was left there.*"] * 2)
+
+    def test_no_room(self):
+        with t.Server("--tensors-quota", "128K") as small:
+            lines, said = run(small, self.START + """
+print(off(aiter.rmsnorm(x, w), norm(x)) < 1e-4, off(aiter.rmsnorm(aiter.rmsnorm(x, w), w), norm(norm(x))) < 1e-4)
+""")
+        match(self, lines, "True True")
+        self.assertIn("the service has no room to keep", said)
+
+
+def load_tests(loader, tests, pattern):
+    """With sanitizers in the server two blocks are enough for it: what it is sent is the same as from other clients."""
+    if "ASAN_OPTIONS" not in os.environ:
+        return tests
+    return unittest.TestSuite(map(Tutorial, ("test_hello_world", "test_errors")))
 
 
 if __name__ == "__main__":

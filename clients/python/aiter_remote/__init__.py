@@ -13,8 +13,8 @@ from .arrays import DTYPES
 from .bf16 import BF16
 from .client import Client, Job, Outputs, Verdict, last_stats, options
 from .errors import AiterdError, NotOffered, ServerUnreachable
-from .ops import (bench, check, configure, default_client, flash_attn_func, flash_attn_varlen_func, rms_norm, rmsnorm,
-                  rmsnorm2d_fwd, submit)
+from .ops import (bench, check, configure, default_client, flash_attn_func, flash_attn_varlen_func, get, put, rms_norm,
+                  rmsnorm, rmsnorm2d_fwd, submit)
 from .sources import Generated, Kept, generated, kept
 
 __version__ = "0.1.0"
@@ -25,6 +25,6 @@ AITER_NAMES = ("flash_attn_func", "flash_attn_varlen_func", "rms_norm", "rmsnorm
 __all__ = [
     "AITER_NAMES", "AiterdError", "BF16", "Client", "DTYPES", "Generated", "Job", "Kept", "NotOffered", "Outputs",
     "ServerUnreachable", "Verdict", "bench", "check", "configure", "default_client", "flash_attn_func",
-    "flash_attn_varlen_func", "generated", "kept", "last_stats", "options", "rms_norm", "rmsnorm", "rmsnorm2d_fwd",
-    "submit",
+    "flash_attn_varlen_func", "generated", "get", "kept", "last_stats", "options", "put", "rms_norm", "rmsnorm",
+    "rmsnorm2d_fwd", "submit",
 ]

@@ -163,10 +163,12 @@ class Client:
 
     # Running
 
-    def run(self, op: str, inputs: Mapping[str, Any], params: Optional[Mapping[str, Any]] = None, **more: Any) -> Outputs:
+    def run(self, op: str, inputs: Mapping[str, Any], params: Optional[Mapping[str, Any]] = None, *, like: Any = None,
+            **more: Any) -> Outputs:
         """Run an operator. `inputs`: arrays, generated(...) or kept(...) by name; `more`: run options. Outputs are of
-        the kind of the first array among the inputs."""
+        the kind of `like`, or of the first array among the inputs, or numpy's."""
         path, headers, pieces, kind = self._request(op, "", inputs, params, more)
+        kind = kind_of(like) or kind
         started = time.perf_counter()
         reply = self.transport.request("POST", path, headers, pieces)
         return self._outputs(reply, kind, started, pieces)

@@ -11,8 +11,8 @@ from .client import Client, Job, Outputs, Verdict, current_options
 from .errors import AiterdError
 from .sources import Kept, Source
 
-__all__ = ["bench", "check", "configure", "default_client", "flash_attn_func", "flash_attn_varlen_func", "rms_norm",
-           "rmsnorm", "rmsnorm2d_fwd", "submit"]
+__all__ = ["bench", "check", "configure", "default_client", "flash_attn_func", "flash_attn_varlen_func", "get", "put",
+           "rms_norm", "rmsnorm", "rmsnorm2d_fwd", "submit"]
 
 
 class Call(NamedTuple):
@@ -283,3 +283,13 @@ def submit(op: Union[str, Callable[..., Any]], *args: Any, **how: Any) -> Job:
     """Start a run and do not wait; the Job's result() gives the outputs by name."""
     call = _split(op, args, how)
     return default_client().submit(call.op, call.inputs, call.params, **current_options())
+
+
+def put(name: str, x: Any, ttl: Optional[float] = None) -> Kept:
+    """Keep an array on the server under a name; what this gives is an input of any call. See Client.put."""
+    return default_client().put(name, x, ttl)
+
+
+def get(name: str, like: Any = None) -> Any:
+    """A kept tensor's data, as an array of the kind of `like` (default: numpy)."""
+    return default_client().get(name, like)

@@ -18,10 +18,12 @@ from .errors import AiterdError, ServerUnreachable, from_problem
 
 __all__ = ["Reply", "Transport", "zstandard"]
 
+zstandard: Any = None
 try:
-    import zstandard
+    import zstandard as _zstandard
+    zstandard = _zstandard
 except ImportError:
-    zstandard = None
+    pass
 
 CHUNK = 1 << 20
 #: A busy server's Retry-After is followed, but not for longer than this.

@@ -20,6 +20,7 @@ from .tensor import RemoteTensor, plain_of, put_off, service, wrap
 __all__ = ["install"]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_LIKE = torch.empty(0)
 #: Fetch outputs at once instead of when somebody looks at them.
 fetch_at_once = False
 #: What AITER's functions ask for.
@@ -54,7 +55,7 @@ def _run(op: str, inputs: Dict[str, Any], params: Dict[str, Any], wanted: Tuple[
         names = {n: gpu.new_name() for n in wanted} if stays else {}
         more: Dict[str, Any] = {"outputs": "none", "keep": names} if stays else {}
         try:
-            outputs = gpu.client.run(op, sent, params, **more)
+            outputs = gpu.client.run(op, sent, params, like=_LIKE, **more)
             break
         except AiterdError as e:
             gpu.freed(0, list(names.values()))

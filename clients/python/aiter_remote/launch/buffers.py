@@ -199,10 +199,13 @@ class Buffer:
     def lost(self) -> None:
         """The service forgot what it kept of this."""
         if self.fill is not None and self.names:
-            raise AiterdError("the service no longer has a result of %s that was left there (tensors are kept for a "
-                              "limited time and room); run with --fetch to have results sent at once" %
-                              (list(self.memory.shape),))
+            raise _gone(self.memory)
         self.names.clear()
+
+
+def _gone(memory: Any) -> AiterdError:
+    return AiterdError("the service no longer has a result of %s that was left there (it keeps tensors for a limited time, "
+                       "and while there is room); with --fetch results are sent at once" % (list(memory.shape),))
 
 
 def _ended(service: Service, size: int, names: Dict[Form, Tuple[str, Optional[int]]]) -> None:
@@ -212,6 +215,11 @@ def _ended(service: Service, size: int, names: Dict[Form, Tuple[str, Optional[in
 def fetch(service: Service, name: str) -> Callable[[Any], None]:
     """What fills a buffer with a tensor the service keeps."""
     def fill(memory: Any) -> None:
-        service.client.get_into(name, operand(memory).data)
+        try:
+            service.client.get_into(name, operand(memory).data)
+        except AiterdError as e:
+            if e.status == 404:
+                raise _gone(memory) from e
+            raise
     return fill
 
