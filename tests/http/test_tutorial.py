@@ -170,6 +170,8 @@ assert (x + torch.tensor(1.)).is_cuda
 x += 1; x[0, 0] = 7; assert x.tolist()[0] == [7, 2, 3]
 w = torch.ones(3, device='cuda', dtype=torch.half)
 one = aiter.rmsnorm(x, w); x.mul_(0); assert aiter.rmsnorm(x, w).abs().max() == 0 and one.abs().max() > 0
+q = torch.zeros(1, 8, 1, 8, device='cuda'); assert aiter.flash_attn_func(q, q, q).abs().max() == 0
+q.data = torch.ones(1, 8, 1, 8, device='cuda'); assert (aiter.flash_attn_func(q, q, q) - 1).abs().max() < 1e-6
 x.data = torch.ones(2, 3, device='cuda').half(); assert (aiter.rmsnorm(x, w).cpu() - 1).abs().max() < 1e-3
 assert copy.deepcopy(x).is_cuda
 f = io.BytesIO(); torch.save(x, f); f.seek(0); assert not torch.load(f).is_cuda
