@@ -221,6 +221,7 @@ with torch.no_grad(): print(aiter.flash_attn_func(q, q, q).shape)
             url = "http://127.0.0.1:9"
         _, said = run(Nowhere, "print(1)", expect=1)
         self.assertIn("aiter_remote: no answer from http://127.0.0.1:9", said)
+        self.assertIn("Is aiterd running there?", said)
         _, said = run(server, "print(1)", "--device", "hip:7", expect=1)
         self.assertIn("there is no device 'hip:7'", said)
         # a machine whose torch has a GPU
@@ -309,6 +310,28 @@ for use in (lambda: lost.sum(), lambda: aiter.rmsnorm(lost, w)):
     except RuntimeError as e: print(e)
 """)
         match(self, lines, "True", "True", "True", *[r"the service no longer has a result of \[64, 1024\] that was left there.*"] * 2)
+
+    def test_older_service(self):
+        """One that knows no kept tensors: said once, and all is sent."""
+        sys.path.insert(0, tutorial.PACKAGE)
+        from aiter_remote import AiterdError
+        from aiter_remote.launch.buffers import Service
+
+        class Old:
+            run_options, url, puts = {}, "", 0
+
+            def info(self):
+                return {"devices": [{"id": "cpu:0", "kind": "cpu"}]}
+
+            def put(self, *args, **how):
+                self.puts += 1
+                raise AiterdError("nothing here", status=404)
+        old, said = Old(), []
+        service = Service(old)
+        service.tell = said.append
+        self.assertEqual([service.upload(torch.zeros(2)) for _ in range(3)], [None] * 3)
+        self.assertEqual((old.puts, len(said)), (1, 1))
+        self.assertIn("keeps no tensors", said[0])
 
     def test_no_room(self):
         with t.Server("--tensors-quota", "128K") as small:

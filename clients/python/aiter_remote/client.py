@@ -8,10 +8,10 @@ import os
 import threading
 import time
 import urllib.parse
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .arrays import NUMPY, Kind, Operand, dtype_name, is_array, kind_of, operand
-from .errors import AiterdError, from_problem
+from .errors import AiterdError
 from .sources import Kept, Source
 from .transport import Reply, Transport
 from .wire import Make, plain, read_safetensors, safetensors

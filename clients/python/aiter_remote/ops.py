@@ -7,7 +7,7 @@ import threading
 from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .arrays import is_array, is_torch
-from .client import Client, Job, Outputs, Verdict, current_options
+from .client import Client, Job, Verdict, current_options
 from .errors import AiterdError
 from .sources import Kept, Source
 

@@ -83,6 +83,8 @@ class Service:
         with self.lock:
             self.calls += 1
             self.kernel_ms += float(stats["timing_ms"]["kernel"])
+            if stats["device"].get("timing_meaningless"):
+                self.tell("%s is emulated: its times mean nothing" % stats["device"]["id"])
             memory = stats["memory"]
             self.peak = max(self.peak, self.live + int(memory["outputs"]) + int(memory["overhead"]))
 

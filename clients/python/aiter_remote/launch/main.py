@@ -9,7 +9,7 @@ import types
 from typing import Any, List, Optional
 
 from .. import AITER_NAMES, __version__, ops
-from ..errors import AiterdError
+from ..errors import AiterdError, ServerUnreachable
 from ..real_aiter import real_aiter
 
 __all__ = ["main"]
@@ -55,7 +55,10 @@ def _install(o: argparse.Namespace) -> None:
     """aiter, and torch if it is there."""
     more = {name: value for name, value in (("device", o.device),) if value}
     client = ops.configure(o.url, **more)
-    client.info()  # better to say now than in the middle of the script that nobody answers
+    try:
+        client.info()  # better to say now than in the middle of the script that nobody answers
+    except ServerUnreachable as e:
+        raise AiterdError("%s. Is aiterd running there? --url or AITERD_URL says where it is" % e) from e
     try:
         import torch
     except ImportError:
