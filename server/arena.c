@@ -300,6 +300,14 @@ out:
 	return a;
 }
 
+uint64_t
+arena_size(uint64_t bytes)
+{
+	uint64_t arena_bytes = 0;
+
+	return class_of(bytes, &arena_bytes) == -1 ? UINT64_MAX : arena_bytes;
+}
+
 bool
 arena_would_grow(struct arena_pool *pool, uint64_t bytes)
 {

@@ -68,6 +68,8 @@ struct mem_block {
 #define ARENA_SMALLEST ((uint64_t)64 << 10)
 uint64_t arena_limit(const struct arena_pool *pool);
 int arena_borrow(struct arena_pool *pool, uint64_t bytes, struct mem_block *b, struct err *e);
+/* What an arena for so many bytes has, at least; UINT64_MAX when there is none so large. */
+uint64_t arena_size(uint64_t bytes);
 /* No arena of a fitting class is free. */
 bool arena_would_grow(struct arena_pool *pool, uint64_t bytes);
 void arena_return(struct arena_pool *pool, const struct mem_block *blocks, int n);
@@ -95,5 +97,11 @@ int mem_tensor(struct mem *m, struct tensor *t, struct err *e);
 
 /* The same for plain bytes that are no tensor (a JSON text, an encoded reply). NULL + err on failure. */
 void *mem_alloc(struct mem *m, uint64_t bytes, struct err *e);
+
+/* The arena that the tensor lies in; NULL: it lies elsewhere. */
+const struct mem_block *mem_block_of(const struct mem *m, const struct tensor *t);
+
+/* That arena, with all else in it, is the caller's from now on, to be returned with arena_return(). */
+void mem_detach(struct mem *m, const struct tensor *t, struct mem_block *b);
 
 #endif

@@ -27,6 +27,7 @@ union line_message {
 	struct msg_map map;
 	struct msg_job job;
 	struct msg_done done;
+	struct msg_forget forget;
 };
 
 struct line {

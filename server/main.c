@@ -17,6 +17,7 @@
 #include "front/listen.h"
 #include "front/loop.h"
 #include "front/spawn.h"
+#include "front/store.h"
 #include "log.h"
 #include "options.h"
 
@@ -113,11 +114,17 @@ start(struct service *svc, const struct options *o)
 				       .start_timeout_s = 60,
 				       .ping_s = 10};
 	uint64_t arena = o->arena > 0 ? o->arena : ram / 2;
+	struct store_config tensors = {.quota = o->tensors_quota > 0 ? o->tensors_quota : arena / 4,
+				       .ttl_ns = (uint64_t)(o->tensors_ttl * 1e9),
+				       .now = clock_ns};
 	int i;
 
 	if (arena > ram)
 		fatal("--arena: found %llu bytes, wanted at most this machine's %llu", (unsigned long long)arena,
 		      (unsigned long long)ram);
+	if (tensors.quota > arena)
+		fatal("--tensors-quota: found %llu bytes, wanted at most the %llu of --arena, of which it is a part",
+		      (unsigned long long)tensors.quota, (unsigned long long)arena);
 	if (o->prefault > arena)
 		log_warn("--prefault is more than --arena: %llu bytes are made at start", (unsigned long long)arena);
 	svc->opt = o;
@@ -126,6 +133,9 @@ start(struct service *svc, const struct options *o)
 	if (conn_setup(&e) == -1 || (svc->pool = arena_pool_new(arena, o->prefault, &e)) == NULL ||
 	    (svc->helpers = helpers_new(svc->n_loops, &e)) == NULL)
 		fatal("%s", e.msg);
+	tensors.pool = svc->pool;
+	if ((svc->store = store_new(&tensors)) == NULL)
+		fatal("no memory for kept tensors");
 	for (i = 0; i < svc->n_loops; i++)
 		if ((svc->loops[i] = loop_new(svc, i, &e)) == NULL)
 			fatal("%s", e.msg);
@@ -192,6 +202,7 @@ serve(struct service *svc)
 	while (terms == 0) {
 		supervisor_run(svc->sup, 1000);
 		if ((now = clock_ns()) >= next_trim) {
+			store_sweep(svc->store);
 			arena_pool_trim(svc->pool, (unsigned)svc->opt->arena_idle);
 			next_trim = now + 1000000000u;
 		}
@@ -215,6 +226,7 @@ finish(struct service *svc)
 	for (i = 0; i < svc->n_loops; i++)
 		loop_free(&svc->loops[i]);
 	helpers_free(&svc->helpers);
+	store_free(&svc->store);
 	arena_pool_free(&svc->pool);
 }
 

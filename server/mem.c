@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "arena.h"
 #include "arena_poison.h"
@@ -160,4 +161,28 @@ mem_alloc(struct mem *m, uint64_t bytes, struct err *e)
 	const struct mem_block *b = mem_cut(m, bytes, &offset, e);
 
 	return b ? b->data + offset : NULL;
+}
+
+const struct mem_block *
+mem_block_of(const struct mem *m, const struct tensor *t)
+{
+	int i = 0;
+
+	while (i < m->n && (m->blocks[i].slab != t->slab || t->offset < m->blocks[i].offset ||
+			    t->offset - m->blocks[i].offset >= m->blocks[i].size))
+		i++;
+	return i < m->n ? &m->blocks[i] : NULL;
+}
+
+void
+mem_detach(struct mem *m, const struct tensor *t, struct mem_block *b)
+{
+	const struct mem_block *found = mem_block_of(m, t);
+	int i = (int)(found - m->blocks);
+
+	assert(found);
+	*b = *found;
+	m->bytes -= b->size;
+	m->n--;
+	memmove(&m->blocks[i], &m->blocks[i + 1], (size_t)(m->n - i) * sizeof(m->blocks[0]));
 }

@@ -34,6 +34,7 @@ build_make(void)
 				       sizeof(struct msg_map),
 				       sizeof(struct msg_job),
 				       sizeof(struct msg_done),
+				       sizeof(struct msg_forget),
 				       sizeof(struct worker_status),
 				       sizeof(struct op_value),
 				       sizeof(struct tensor),

@@ -16,6 +16,7 @@
  *      |               |<---- JOB ------|      several may be queued
  *      |               |<---- CANCEL ---|      takes a queued job out; answered by DONE
  *      |               |----- DONE ---->|
+ *      |               |<--- FORGET ----|      kept tensors that are gone, of which it may have copies
  *      |               |<---- BELL ---->|      there is something in the ring for you
  *
  * The worker notes in its status page (shared memory, see struct worker_status) which job it is running,
@@ -47,7 +48,8 @@ enum msg_type {
 	MSG_JOB,
 	MSG_CANCEL,
 	MSG_DONE,
-	MSG_BELL
+	MSG_BELL,
+	MSG_FORGET
 };
 
 struct msg {
@@ -93,13 +95,23 @@ struct msg_map { /* + the memfd as SCM_RIGHTS; UNMAP without */
 struct msg_job {
 	struct msg m;
 	struct op_call call;
-	uint32_t impl;		/* enum impl, not necessarily resolved */
-	uint32_t baseline;	/* enum impl to time beside it (IMPL_NAIVE), or IMPL_AUTO for none */
-	uint32_t warmup, iters; /* iters >= 1 */
-	uint32_t flush;		/* clear the caches before each timed iteration */
-	uint32_t dry;		/* do not run: say what would; tensors have no place in memory */
-	uint64_t deadline_ns;	/* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
-	uint64_t submitted_ns;	/* the same clock; link_submit sets it */
+	uint64_t kept[OP_TENSORS_MAX]; /* uids of kept tensors: an input that is one, an output that will be; 0: not kept */
+	uint32_t impl;		       /* enum impl, not necessarily resolved */
+	uint32_t baseline;	       /* enum impl to time beside it (IMPL_NAIVE), or IMPL_AUTO for none */
+	uint32_t warmup, iters;	       /* iters >= 1 */
+	uint32_t flush;		       /* clear the caches before each timed iteration */
+	uint32_t dry;		       /* do not run: say what would; tensors have no place in memory */
+	uint64_t deadline_ns;	       /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
+	uint64_t submitted_ns;	       /* the same clock; link_submit sets it */
+};
+
+#define MSG_FORGET_MAX 30
+
+struct msg_forget {
+	struct msg m;
+	uint32_t n; /* uids follow */
+	uint32_t all;
+	uint64_t uids[MSG_FORGET_MAX];
 };
 
 struct sample_stats {
@@ -109,6 +121,7 @@ struct sample_stats {
 
 struct memory_stats { /* bytes */
 	uint64_t allocated_before, inputs, outputs, workspace, peak;
+	uint64_t cached; /* inputs that the device had: of allocated_before, not of inputs */
 	uint64_t device_free, device_total;
 };
 

@@ -53,6 +53,12 @@ struct decoder *decoder_oip_new(struct intake *in, int64_t header_len);
 /* One .npy file as the input `name` (multipart uses it for its parts). */
 struct decoder *decoder_npy_new(struct intake *in, const char *name);
 
+/* A body that is one tensor, in a form as told or, with TENSOR_ANY, as its first bytes show. Its name is that in the
+ * safetensors file, else TENSOR_BODY_NAME. That a safetensors file holds no more than one is for the caller to see. */
+enum tensor_form { TENSOR_ANY, TENSOR_NPY, TENSOR_SAFETENSORS, TENSOR_JSON };
+#define TENSOR_BODY_NAME "tensor"
+struct decoder *decoder_tensor_new(struct intake *in, enum tensor_form form);
+
 void decoder_free(struct decoder **d);
 
 /*

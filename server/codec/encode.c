@@ -99,30 +99,42 @@ add_digest(struct text *head, const struct encode_tensor *et)
 	text_fini(&digest);
 }
 
+static void
+add_metadata(struct text *head, const struct encode_job *job)
+{
+	text_add(head, "\"__metadata__\":{\"op\":");
+	text_json(head, job->op);
+	if (job->stats_quoted) {
+		text_add(head, ",\"stats\":\"");
+		text_add(head, job->stats_quoted);
+		text_add(head, "\"");
+	}
+	for (int i = 0; i < job->n && job->mode == DATA_DIGEST; i++)
+		add_digest(head, &job->tensors[i]);
+	text_add(head, "}");
+}
+
 static int
 encode_safetensors(const struct encode_job *job, struct body *b, struct err *e)
 {
 	static const char length[8] = {0};
+	const char *sep = "";
 	struct text head;
 	uint64_t offset = 0;
 	size_t n;
 
 	head_begin(job, &head);
 	text_addn(&head, length, sizeof(length));
-	text_add(&head, "{\"__metadata__\":{\"op\":");
-	text_json(&head, job->op ? job->op : "");
-	if (job->stats_quoted) {
-		text_add(&head, ",\"stats\":\"");
-		text_add(&head, job->stats_quoted);
-		text_add(&head, "\"");
+	text_add(&head, "{");
+	if (job->op) {
+		add_metadata(&head, job);
+		sep = ",";
 	}
-	for (int i = 0; i < job->n && job->mode == DATA_DIGEST; i++)
-		add_digest(&head, &job->tensors[i]);
-	text_add(&head, "}");
 	for (int i = 0; i < job->n && job->mode == DATA_ALL; i++) {
 		const struct tensor *t = job->tensors[i].t;
 
-		text_add(&head, ",");
+		text_add(&head, sep);
+		sep = ",";
 		text_json(&head, job->tensors[i].name);
 		text_add(&head, ":{\"dtype\":\"");
 		text_add(&head, dtype_info(t->dtype)->safetensors);

@@ -32,9 +32,10 @@ struct encode_job {
 	enum form form;
 	enum data_mode mode;
 	bool base64; /* JSON: "base64" instead of "data" (parameter json=base64) */
+	bool bare;   /* JSON: the only tensor as it would be sent as an input, with nothing around it */
 	int n;
 	struct encode_tensor tensors[OP_TENSORS_MAX];
-	const char *op;
+	const char *op;		  /* NULL: of no operator; then there are no statistics and no digests */
 	const char *stats_json;	  /* the stats object as JSON text, one line, or NULL */
 	const char *stats_quoted; /* the same as it stands between the quotes of a JSON string, or NULL */
 	/* OIP */

@@ -171,6 +171,26 @@ add_shape(struct text *t, const struct tensor *tensor)
 	text_add(t, "]");
 }
 
+/* {"dtype","shape" and data or digest} */
+static int
+add_output(struct frame *f, struct mem *mem, const struct encode_job *job, const struct encode_tensor *et, struct err *e)
+{
+	struct text *t = &f->text;
+
+	text_addf(t, "{\"dtype\":\"%s\",\"shape\":", dtype_info(et->t->dtype)->name);
+	add_shape(t, et->t);
+	if (job->mode == DATA_DIGEST) {
+		text_add(t, ",\"digest\":");
+		encode_digest(t, &et->digest);
+	} else if (job->mode == DATA_ALL) {
+		text_add(t, job->base64 ? ",\"base64\":" : ",\"data\":");
+		if (add_data(f, mem, et->t, job->base64, e) < 0)
+			return -1;
+	}
+	text_add(t, "}");
+	return 0;
+}
+
 int
 encode_json_body(const struct encode_job *job, struct mem *mem, struct body *b, struct err *e)
 {
@@ -178,31 +198,24 @@ encode_json_body(const struct encode_job *job, struct mem *mem, struct body *b, 
 	struct text *t = &f.text;
 
 	text_init(t, FRAME_CEILING);
-	text_add(t, "{\"outputs\":{");
+	text_add(t, job->bare ? "" : "{\"outputs\":{");
 	for (int i = 0; i < job->n; i++) {
 		const struct encode_tensor *et = &job->tensors[i];
 
-		if (i > 0)
-			text_add(t, ",");
-		text_json(t, et->name);
-		text_addf(t, ":{\"dtype\":\"%s\",\"shape\":", dtype_info(et->t->dtype)->name);
-		add_shape(t, et->t);
-		if (job->mode == DATA_DIGEST) {
-			text_add(t, ",\"digest\":");
-			encode_digest(t, &et->digest);
-		} else if (job->mode == DATA_ALL) {
-			text_add(t, job->base64 ? ",\"base64\":" : ",\"data\":");
-			if (add_data(&f, mem, et->t, job->base64, e) < 0)
-				goto fail;
+		if (!job->bare) {
+			text_add(t, i > 0 ? "," : "");
+			text_json(t, et->name);
+			text_add(t, ":");
 		}
-		text_add(t, "}");
+		if (add_output(&f, mem, job, et, e) < 0)
+			goto fail;
 	}
-	text_add(t, "}");
-	if (job->stats_json) {
+	text_add(t, job->bare ? "" : "}");
+	if (job->stats_json && !job->bare) {
 		text_add(t, ",\"stats\":");
 		text_add(t, job->stats_json);
 	}
-	text_add(t, "}\n");
+	text_add(t, job->bare ? "\n" : "}\n");
 	b->content_type = "application/json";
 	return finish_frame(&f, b, e);
 fail:

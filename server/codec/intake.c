@@ -24,6 +24,7 @@ intake_init(struct intake *in, const struct op *op, struct mem *mem, const struc
 	in->op = op;
 	in->mem = mem;
 	in->limits = *limits;
+	in->kept = NULL;
 	in->n_tensors = in->n_params = in->n_outputs = 0;
 	in->binary_output_all = false;
 	in->id = NULL;
@@ -155,14 +156,14 @@ intake_announce(struct intake *in, const char *name, size_t name_len, enum dtype
 		return NULL;
 	}
 	it = &in->tensors[in->n_tensors];
-	it->arrived = it->raw = it->shuffled = it->generated = false;
+	it->arrived = it->raw = it->shuffled = it->kept = it->generated = false;
 	it->name_len = name_len;
 	memcpy(it->name, name, name_len);
 	it->name[name_len] = '\0';
 	if (tensor_describe(&it->t, it->name, dt, rank, shape, e) < 0)
 		return NULL;
 	for (int i = 0; i < in->n_tensors; i++)
-		total += in->tensors[i].t.bytes;
+		total += in->tensors[i].kept ? 0 : in->tensors[i].t.bytes;
 	if (it->t.bytes > in->limits.tensor_bytes || total > in->limits.tensor_bytes - it->t.bytes) {
 		too_large(in, it, total, e);
 		return NULL;

@@ -50,10 +50,18 @@ struct intake_limits {
 	uint64_t tensor_bytes; /* largest decoded body */
 };
 
+/*
+ * Finds the tensor that {"tensor":"w1"} means for the input called `input`: describes it in t, with slab, offset and data, and
+ * sees to it that it stays there while the request lives. -1 and e when there is none.
+ */
+typedef int (*intake_kept_f)(void *cls, const char *input, const char *name, struct tensor *t, struct err *e);
+
 struct intake {
 	const struct op *op; /* the operator in the path; borrowed. Tells dtypes for V1/V2 npy's and names */
 	struct mem *mem;     /* borrowed */
 	struct intake_limits limits;
+	intake_kept_f kept; /* NULL, as after intake_init: no tensors are kept */
+	void *kept_cls;
 
 	struct intake_tensor tensors[INTAKE_TENSORS_MAX];
 	int n_tensors;

@@ -269,17 +269,30 @@ add_generated(struct intake *in, const struct source *s, const char *name, size_
 }
 
 static int
-add_kept(const struct source *s, struct err *e)
+add_kept(struct intake *in, const struct source *s, const char *name, size_t len, struct err *e)
 {
+	const cJSON *kept = s->member[KEY_TENSOR];
+	struct intake_tensor *it;
+	struct tensor t;
+
 	for (int k = 0; k < KEY_COUNT; k++)
 		if (s->member[k] && k != KEY_TENSOR)
 			return err_input(e, ERR_MALFORMED_BODY, s->name, key_names[k], "tensor alone",
 					 "input %s: beside tensor, %s has no meaning", s->name, key_names[k]);
-	return err_input(
-		e, ERR_UNSUPPORTED_PARAMETER, s->name, "tensor", "data, base64 or generate",
-		"input %s: this version of the server does not offer inputs kept by the server (\"tensor\"); send "
-		"data or base64, or generate",
-		s->name);
+	if (!cJSON_IsString(kept))
+		return err_input(e, ERR_MALFORMED_BODY, s->name, "no text", "the name of a kept tensor",
+				 "input %s: tensor must be the name of a kept tensor, or its id", s->name);
+	if (!in->kept)
+		return err_input(e, ERR_UNSUPPORTED_PARAMETER, s->name, "tensor", "data, base64 or generate",
+				 "input %s: no tensors are kept here; send data or base64, or generate", s->name);
+	if (in->kept(in->kept_cls, s->name, kept->valuestring, &t, e) < 0)
+		return -1;
+	it = intake_announce(in, name, len, (enum dtype)t.dtype, t.rank, t.shape, e);
+	if (!it)
+		return -1;
+	it->t = t;
+	it->kept = it->arrived = true;
+	return 0;
 }
 
 int
@@ -295,7 +308,7 @@ intake_source(struct intake *in, const char *name, size_t len, const struct cJSO
 	if (collect(&s, object, e) < 0)
 		return -1;
 	if (s.member[KEY_TENSOR])
-		return add_kept(&s, e);
+		return add_kept(in, &s, name, len, e);
 	return add_generated(in, &s, name, len, e);
 }
 

@@ -1,6 +1,7 @@
 /*
  * multipart_json.c: parts of a multipart body that are an input as a JSON object. Each is given to a decoder of
- * JSON bodies, with {"inputs":{"q": before it and }} behind it. Called by decode_multipart.c; owns those decoders.
+ * JSON bodies, with {"inputs":{"q": before it and }} behind it. Called by decode_multipart.c, and by decode_tensor.c for
+ * a body that is one; owns those decoders.
  */
 #include "codec/multipart_json.h"
 
@@ -11,14 +12,14 @@ int
 multipart_json_begin(struct multipart_jsons *l, struct intake *in, const char *name, struct err *e)
 {
 	char open[TENSOR_NAME_MAX + 20];
-	int input = op_tensor_find(in->op, name, strlen(name));
+	int input = in->op ? op_tensor_find(in->op, name, strlen(name)) : -1;
 
 	if (l->n == INTAKE_TENSORS_MAX)
 		return err_set(e, ERR_MALFORMED_BODY, "the body has more than %d inputs", INTAKE_TENSORS_MAX);
 	struct multipart_json *j = &l->items[l->n];
 	memset(j, 0, sizeof(*j));
 	/* The operator's own name for it, in which there are no quotes. */
-	snprintf(j->name, sizeof(j->name), "%s", in->op->tensors[input].name);
+	snprintf(j->name, sizeof(j->name), "%s", input >= 0 ? in->op->tensors[input].name : name);
 	j->d = decoder_json_new(in);
 	if (!j->d)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory to read the JSON of '%s'", j->name);

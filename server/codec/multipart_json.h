@@ -1,6 +1,6 @@
 /*
  * multipart_json.h: parts of a multipart body that are an input as a JSON object: {"dtype","shape","data"}, what
- * stands for one input in a JSON body. For decode_multipart.c only.
+ * stands for one input in a JSON body. For decode_multipart.c, and decode_tensor.c, whose whole body is such a part.
  */
 #ifndef AITERD_MULTIPART_JSON_H
 #define AITERD_MULTIPART_JSON_H
@@ -20,7 +20,7 @@ struct multipart_jsons {
 	struct multipart_json items[INTAKE_TENSORS_MAX];
 };
 
-/* The part `name`, an input's name, begins; pieces of it come; it ends. */
+/* The part `name`, an input's name (where there is an operator), begins; pieces of it come; it ends. */
 int multipart_json_begin(struct multipart_jsons *l, struct intake *in, const char *name, struct err *e);
 int multipart_json_add(struct multipart_jsons *l, const unsigned char *p, size_t n, struct err *e);
 int multipart_json_end(struct multipart_jsons *l, struct err *e);

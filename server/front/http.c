@@ -85,6 +85,9 @@ add_headers(struct MHD_Response *r, const struct request *req)
 	ok = ok && add(r, "Content-Encoding", p->encoding);
 	ok = ok && add(r, "Allow", p->allow);
 	ok = ok && add(r, "Aiterd-Stats", p->stats);
+	ok = ok && add(r, "ETag", p->etag);
+	ok = ok && add(r, "Location", p->location);
+	ok = ok && add(r, "Aiterd-Tensor", p->tensor);
 	if (req->run != NULL)
 		ok = ok && add(r, "Vary", "Accept, Accept-Encoding");
 	if (p->timing[0] != '\0')

@@ -11,6 +11,8 @@
 
 #include "clock.h"
 #include "front/link.h"
+#include "front/link_forget.h"
+#include "front/store.h"
 #include "line.h"
 #include "log.h"
 
@@ -39,6 +41,7 @@ struct link {
 	struct list waiting, sent, ended;
 	unsigned n_sent, n_jobs;
 	uint64_t last_id;
+	uint64_t gone;			  /* kept tensors that the worker knows to be gone */
 	uint32_t epoch, n_mapped;	  /* mapped: numbers below this */
 	uint32_t mapped[ARENA_SLABS_MAX]; /* generation the worker knows, 0: none */
 };
@@ -228,7 +231,7 @@ put_all(struct link *l)
 	for (j = l->sent.head; j; j = j->next)
 		if ((j->unwanted || j->late) && j->cancel_ns == 0 && cancel_send(l, j) != 0)
 			return;
-	if (unmap_slabs(l) != 0)
+	if (unmap_slabs(l) != 0 || (l->c.store != NULL && link_forget(&l->line, l->c.store, &l->gone) != 0))
 		return;
 	while (l->waiting.head && l->n_sent < DEPTH) {
 		if (map_slabs(l, l->waiting.head) != 0 ||
@@ -320,6 +323,7 @@ link_up(struct link *l, uint32_t generation, int sock, const struct worker_statu
 	memset(l->mapped, 0, l->n_mapped * sizeof(l->mapped[0]));
 	l->n_mapped = 0;
 	l->epoch = arena_epoch(l->c.pool);
+	l->gone = l->c.store != NULL ? store_gone_position(l->c.store) : 0;
 	tell_ended(l);
 	pump(l);
 }

@@ -13,6 +13,7 @@
 
 struct link;
 struct link_job;
+struct store;
 
 typedef void (*link_done_f)(struct link_job *job, const struct msg_done *done);
 
@@ -31,6 +32,7 @@ struct link_config {
 	int loop;
 	unsigned device;
 	struct arena_pool *pool; /* to MAP slabs by number */
+	struct store *store;	 /* to tell the worker which kept tensors are gone; NULL: another link does */
 	/* asks for the worker's death (supervisor_kill) when a running job is past its deadline */
 	void (*kill)(void *cls, unsigned device, uint32_t generation, const struct err *why);
 	void *cls;

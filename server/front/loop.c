@@ -284,7 +284,11 @@ struct loop *
 loop_new(struct service *svc, int index, struct err *e)
 {
 	struct loop *l = xcalloc(1, sizeof(*l));
-	struct link_config lc = {.loop = index, .pool = svc->pool, .kill = link_kill, .cls = svc};
+	struct link_config lc = {.loop = index,
+				 .pool = svc->pool,
+				 .store = index == 0 ? svc->store : NULL,
+				 .kill = link_kill,
+				 .cls = svc};
 	unsigned i;
 
 	l->index = index;

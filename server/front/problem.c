@@ -80,6 +80,8 @@ problem_reason(int status)
 		return "Not Acceptable";
 	case 408:
 		return "Request Timeout";
+	case 412:
+		return "Precondition Failed";
 	case 413:
 		return "Content Too Large";
 	case 414:

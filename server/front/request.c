@@ -10,6 +10,7 @@
 #include "front/http.h"
 #include "front/problem.h"
 #include "front/routes.h"
+#include "front/tensors.h"
 #include "log.h"
 
 #define TEXT_MAX (256 * 1024) /* of JSON, whose memory is made ahead */
@@ -85,9 +86,12 @@ compute_free(struct request *req)
 	inflater_free(&run->inflater);
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
+	request_keep_free(req);
+	tensors_request_free(req);
 	mem_fini(&run->mem);
 	free(run->fill);
 	text_fini(&run->hints);
+	text_fini(&run->kept);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
 	if (run->counted)
@@ -188,7 +192,7 @@ request_begin(struct request *req)
 		return;
 	}
 	req->route->answer(req);
-	assert(req->ready);
+	assert(req->ready || req->helped != NULL);
 }
 
 enum request_turn

@@ -20,6 +20,7 @@
 #include "front/helpers.h"
 #include "front/link.h"
 #include "front/loop.h"
+#include "front/store.h"
 #include "ops/op.h"
 
 struct request;
@@ -47,8 +48,9 @@ struct reply {
 	const char *encoding; /* Content-Encoding, NULL: none */
 	uint32_t retry_after_s;
 	bool close;
-	const char *stats; /* one line of JSON, or NULL */
-	char timing[400];  /* Server-Timing, or "" */
+	const char *stats;		      /* one line of JSON, or NULL */
+	const char *etag, *location, *tensor; /* fields of kept tensors (tensors.c), or NULL */
+	char timing[400];		      /* Server-Timing, or "" */
 };
 
 /* The compute part; made only for requests that run an operator. All zero at first, up to `mem`. */
@@ -59,16 +61,23 @@ struct compute_request {
 	struct run_options run;
 	unsigned device;
 	struct link_job job;
-	request_done_f after; /* what follows the reserving, then the job */
+	request_done_f after;	       /* what follows the reserving, then the job */
+	struct keeping *keep;	       /* outputs to be kept (request_keep.c), or NULL */
+	struct tensor_request *tensor; /* about a kept tensor (tensors.c), or NULL */
+	int n_kept; /* of `inputs` below: those that the server had kept, held while the request lives */
 	bool submitted, counted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
 	struct text hints;		 /* a JSON list */
+	struct text kept;		 /* the same, of outputs that were kept; empty: none */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
 	size_t stats_open, stats_hints;	 /* of `stats`: where timing_ms still takes members; where the hints begin */
 	struct request_fill *fill;	 /* between its memory's making and its first task: request_fill.c */
 	uint64_t reserve_ns;		 /* what making fresh memory took, before the body and for the outputs */
 	/* Not cleared: each has its own beginning. */
 	struct mem mem;
+	struct store *store; /* of kept tensors, */
+	uint32_t owner;	     /* and whose are seen */
+	struct kept *inputs[INTAKE_TENSORS_MAX];
 	struct intake in;
 	struct msg_done done;
 	struct encode_job encode; /* from here on as request_answer() sets it */
@@ -83,7 +92,7 @@ struct request {
 	void *mhd; /* struct MHD_Connection */
 	const struct route *route;
 	char id[65];
-	char op_name[64]; /* from the path, may be of no operator */
+	char op_name[STORE_NAME_MAX + 8]; /* from the path, may be of no operator; a kept tensor's name */
 	const struct op *op;
 	uint32_t op_index;
 	bool oip;
@@ -161,6 +170,13 @@ struct compute_request *request_compute_new(struct request *req);
 /* request_open.c: choose codings, forms and decoders from the head, before the body. 0: the body may be taken now;
  * 1: it will be, when memory for it has been made; -1: refused. */
 int request_open(struct request *req, struct err *e);
+/* The part of it that takes no body: admission, memory, the query string; */
+int request_prepare(struct request *req, struct err *e);
+/* the reply's form, as far as the head tells (req->form stays when it does not), and its coding. */
+int request_choose_reply(struct request *req, struct err *e);
+/* The Content-Type's media type: its length, in front of parameters. */
+size_t request_media_type(const char *header);
+bool request_media_is(const char *header, size_t len, const char *type);
 
 /* request_fill.c: make the generated inputs; `then` on the loop, with req->err set if they could not be made. Done before
  * route->start, unless the route does it itself (route->fills). */
@@ -190,6 +206,36 @@ int request_stats(struct request *req, struct err *e);
 /* with what encoding took, for the header (NULL: no memory); and the Server-Timing field. */
 const char *request_stats_finish(struct request *req);
 void request_server_timing(struct request *req);
+
+/* request_keep.c: inputs that the server has kept: the intake's hook, cls is the compute_request; */
+int request_kept_find(void *cls, const char *input, const char *name, struct tensor *t, struct err *e);
+/* the one whose bytes t points to; NULL: it is none of them. */
+struct kept *request_kept_of(const struct compute_request *run, const struct tensor *t);
+/* Tells the device which tensors of the job's call are kept ones; request_submit does it. */
+void request_kept_mark(struct request *req);
+/* They are not needed any more. */
+void request_kept_drop(struct compute_request *run);
+
+/* Outputs that stay with the server: the run option keep.<output>=NAME. 1: `name` is such a parameter
+ * (and noted), 0: it is none, -1: refused. */
+int request_keep_param(struct request *req, const char *name, const char *value, struct err *e);
+/* An optional output that is to be kept is asked for; after all parameters are read. */
+int request_keep_ask(struct request *req, struct err *e);
+/* Would making those that are to be kept mean making a new slab? */
+bool request_keep_would_grow(const struct request *req);
+/* Where output i is made: as what will be kept, if it is to be. */
+int request_keep_reserve(struct request *req, int i, struct err *e);
+/* The outputs are there: they get their names, and run->kept tells of them. */
+int request_keep(struct request *req, struct err *e);
+void request_keep_free(struct request *req);
+
+/* Whose kept tensors this request sees. */
+static inline uint32_t
+request_owner(const struct request *req)
+{
+	(void)req;
+	return STORE_OWNER_ALL;
+}
 
 /* request_reply.c: device done -> reply. */
 void request_answer(struct request *req);

@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "front/http.h"
 #include "front/request.h"
+#include "front/routes.h"
 #include "text.h"
 
 /* One element of a comma-separated header: [*p, end), trimmed; moves *p on. False at the end. */
@@ -141,6 +142,21 @@ media_type(const char *header, const char *param, const char **value, size_t *va
 		p += strcspn(p, ";");
 	}
 	return type;
+}
+
+size_t
+request_media_type(const char *header)
+{
+	const char *value;
+	size_t value_len;
+
+	return media_type(header, "", &value, &value_len);
+}
+
+bool
+request_media_is(const char *header, size_t len, const char *type)
+{
+	return is(header, len, type);
 }
 
 /* Admission: what can be refused without reading the body is refused now. */
@@ -302,9 +318,8 @@ list_of(const struct request *req, const char *name, struct text *joined)
 	return http_header(req, name) != NULL ? http_header_list(req, name, joined) : NULL;
 }
 
-/* The reply's form, as far as the head tells, and its coding. */
-static int
-choose_reply(struct request *req, struct err *e)
+int
+request_choose_reply(struct request *req, struct err *e)
 {
 	struct text accept, encoding;
 	const char *h;
@@ -335,19 +350,16 @@ out:
 }
 
 int
-request_open(struct request *req, struct err *e)
+request_prepare(struct request *req, struct err *e)
 {
 	struct service *svc = req->loop->svc;
 	struct intake_limits limits = {.json_bytes = svc->opt->max_json,
 				       .json_depth = (uint32_t)svc->opt->max_json_depth,
 				       .tensor_bytes = svc->opt->max_body};
-	struct inflate_limits caps = {.max_out = svc->opt->max_body, .max_ratio = (uint32_t)svc->opt->max_expansion};
-	const struct http_head *h = &req->conn->head;
 	struct compute_request *run;
-	struct body_fields fields;
 	const char *query;
 
-	if (admit(req, e) == -1 || get_fields(req, &fields, e) == -1)
+	if (admit(req, e) == -1)
 		return -1;
 	if ((run = req->run = request_compute_new(req)) == NULL)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for a request");
@@ -356,16 +368,44 @@ request_open(struct request *req, struct err *e)
 	text_init(&run->hints, 16 * 1024);
 	mem_init(&run->mem, svc->pool, 0);
 	intake_init(&run->in, req->op, &run->mem, &limits);
+	run->in.kept = request_kept_find;
+	run->in.kept_cls = run;
+	run->store = svc->store;
+	run->owner = request_owner(req);
+	/* The Open Inference Protocol's clients may put anything into a query string: it means nothing there. */
+	if (!req->oip && (query = strchr(req->conn->target, '?')) != NULL)
+		return intake_query(&run->in, query + 1, e);
+	return 0;
+}
+
+static struct decoder *
+open_decoder(struct request *req, const struct body_fields *fields, struct err *e)
+{
+	struct intake *in = &req->run->in;
+
+	if (req->route->open != NULL)
+		return req->route->open(req, fields->type, e);
+	return req->oip ? open_oip(req, in, fields->oip_header_length, e) : open_native(req, in, fields->type, e);
+}
+
+int
+request_open(struct request *req, struct err *e)
+{
+	const struct options *o = req->loop->svc->opt;
+	struct inflate_limits caps = {.max_out = o->max_body, .max_ratio = (uint32_t)o->max_expansion};
+	const struct http_head *h = &req->conn->head;
+	struct compute_request *run;
+	struct body_fields fields;
+
+	if (get_fields(req, &fields, e) == -1 || request_prepare(req, e) == -1)
+		return -1;
+	run = req->run;
 	if (choose_coding(fields.encoding, &run->coding, e) == -1)
 		return -1;
-	/* The Open Inference Protocol's clients may put anything into a query string: it means nothing there. */
-	if (!req->oip && (query = strchr(req->conn->target, '?')) != NULL && intake_query(&run->in, query + 1, e) == -1)
-		return -1;
-	run->decoder = req->oip ? open_oip(req, &run->in, fields.oip_header_length, e)
-				: open_native(req, &run->in, fields.type, e);
+	run->decoder = open_decoder(req, &fields, e);
 	if (run->decoder == NULL)
 		return e->code != ERR_NONE ? -1 : err_set(e, ERR_OUT_OF_MEMORY, "no memory for a request");
-	if (choose_reply(req, e) == -1)
+	if (req->route->open == NULL && request_choose_reply(req, e) == -1)
 		return -1;
 	if ((run->inflater = inflater_new(run->coding, run->decoder, &caps, e)) == NULL)
 		return -1;

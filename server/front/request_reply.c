@@ -48,6 +48,7 @@ describe(struct request *req, struct encode_job *job)
 	job->form = req->form;
 	job->mode = run->run.outputs;
 	job->base64 = run->run.base64;
+	job->bare = false;
 	job->op = req->op->name;
 	job->id = run->in.id;
 	job->model_version = "1";
@@ -143,6 +144,10 @@ request_answer(struct request *req)
 	request_count(req);
 	if (run->done.err.code != ERR_NONE) {
 		req->err = run->done.err;
+		request_reply_error(req);
+		return;
+	}
+	if (run->keep != NULL && request_keep(req, &req->err) == -1) {
 		request_reply_error(req);
 		return;
 	}

@@ -59,6 +59,11 @@ gather_params(struct request *req, struct op_call *c, struct err *e)
 		}
 		if (run_option_find(name, len) >= 0 || option_find(req->route->options, name, len) >= 0)
 			continue;
+		if ((r = request_keep_param(req, name, value, e)) != 0) {
+			if (r == -1)
+				return -1;
+			continue;
+		}
 		if ((r = op_refused_check(req->op, name, len, value, strlen(value), e)) == 1)
 			continue;
 		return r == -1 ? -1 : unknown_param(req, name, len, e);
@@ -103,7 +108,7 @@ request_bind(struct request *req, struct err *e)
 	if (run_options_parse(&run->run, in, req->loop->svc, e) == -1)
 		return -1;
 	c->op = req->op_index;
-	if (gather_params(req, c, e) == -1 || ask_outputs(req, c, e) == -1)
+	if (gather_params(req, c, e) == -1 || ask_outputs(req, c, e) == -1 || request_keep_ask(req, e) == -1)
 		return -1;
 	for (i = 0; i < in->n_tensors; i++) {
 		k = op_tensor_find(req->op, in->tensors[i].name, strlen(in->tensors[i].name));
@@ -211,6 +216,7 @@ request_submit(struct request *req, request_done_f after)
 
 	m->m.type = MSG_JOB;
 	m->m.length = sizeof(*m);
+	request_kept_mark(req);
 	req->t[T_SUBMITTED] = clock_ns();
 	m->deadline_ns = req->t[T_RECEIVED] + (uint64_t)(run->run.timeout_s * 1e9);
 	run->after = after;
@@ -230,7 +236,7 @@ reserve_work(struct helper_task *t)
 
 	for (i = 0; i < op_tensor_count(req->op); i++)
 		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE &&
-		    mem_tensor(&req->run->mem, &c->tensors[i], &req->err) == -1)
+		    request_keep_reserve(req, i, &req->err) == -1)
 			return;
 }
 
@@ -261,7 +267,7 @@ request_reserve(struct request *req, request_done_f after)
 	for (i = 0; i < op_tensor_count(req->op); i++)
 		if (req->op->tensors[i].role == OP_OUT && c->tensors[i].dtype != DT_NONE)
 			bytes = c->tensors[i].bytes > UINT64_MAX - bytes ? UINT64_MAX : bytes + c->tensors[i].bytes;
-	if (mem_would_grow(&req->run->mem, bytes)) {
+	if (mem_would_grow(&req->run->mem, bytes) || request_keep_would_grow(req)) {
 		request_help(req, reserve_work, reserve_done);
 		return;
 	}

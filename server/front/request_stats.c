@@ -255,6 +255,8 @@ add_memory(struct pen *w, const struct memory_stats *m)
 	add_u64(w, m->allocated_before);
 	KEY(w, ",", "inputs");
 	add_u64(w, m->inputs);
+	KEY(w, ",", "cached");
+	add_u64(w, m->cached);
 	KEY(w, ",", "outputs");
 	add_u64(w, m->outputs);
 	KEY(w, ",", "workspace");
@@ -278,11 +280,11 @@ request_stats(struct request *req, struct err *e)
 	const struct op_call *c = &run->job.msg.call;
 	struct pen w = {.text = &run->stats, .quoted_text = &run->stats_quoted};
 	struct device_state dev;
-	size_t strings;
+	size_t strings, at;
 
 	supervisor_device(req->loop->svc->sup, run->device, &dev);
 	strings = strlen(req->op->name) + strlen(d->impl) + strlen(d->baseline_impl) + strlen(dev.id) +
-		  strlen(dev.info.name) + strlen(dev.info.arch);
+		  strlen(dev.info.name) + strlen(dev.info.arch) + run->kept.len;
 	text_init_in(&run->stats, run->stats_room, sizeof(run->stats_room), STATS_MAX);
 	text_init_in(&run->stats_quoted, run->stats_quoted_room, sizeof(run->stats_quoted_room), STATS_MAX);
 	/* A string's byte may become \u0001, and that \\u0001. */
@@ -309,6 +311,13 @@ request_stats(struct request *req, struct err *e)
 	}
 	KEY(&w, ",", "memory");
 	add_memory(&w, &d->memory);
+	if (run->kept.len > 0) {
+		KEY(&w, ",", "kept");
+		pen_off(&w);
+		at = run->stats.len;
+		text_add(&run->stats, run->kept.p);
+		quote_rest(&w, at);
+	}
 	KEY(&w, ",", "hints");
 	pen_off(&w);
 	run->stats_hints = run->stats.len;

@@ -5,11 +5,15 @@
 #include <strings.h>
 
 #include "front/request.h"
+#include "front/tensors.h"
 #include "front/v1.h"
 #include "front/v2.h"
 
 #define GET "GET, HEAD"
 #define POST "POST"
+#define PUT "PUT"
+#define DELETE "DELETE"
+#define TENSOR_METHODS "GET, HEAD, PUT, DELETE"
 
 const struct route routes[] = {
 	{GET, "/", .answer = v1_index, .summary = "This list"},
@@ -19,6 +23,13 @@ const struct route routes[] = {
 	{GET, "/v1/ops/{op}", .answer = v1_op,
 	 .summary = "One operator: inputs, outputs, parameters, tolerances, an example"},
 	{POST, "/v1/ops/{op}", .fills = true, .start = request_run_start, .summary = "Run it"},
+	{GET, "/v1/tensors", .answer = tensors_list, .summary = "The tensors kept here, and their quota"},
+	{GET, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .answer = tensors_get, .options = tensors_get_options,
+	 .summary = "A kept tensor, by name or id"},
+	{PUT, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .open = tensors_put_open, .fills = true,
+	 .start = tensors_put_start, .options = tensors_put_options,
+	 .summary = "Keep a tensor, to be inputs of many requests"},
+	{DELETE, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .answer = tensors_delete, .summary = "Forget it"},
 	{GET, "/problems/{slug}", .answer = v1_problem, .summary = "What a problem type means"},
 	{GET, "/v2", .oip = true, .answer = v2_server, .summary = "Open Inference Protocol: server metadata"},
 	{GET, "/v2/health/live", .oip = true, .answer = v2_live,
@@ -50,7 +61,7 @@ const struct route routes[] = {
 };
 
 struct segment {
-	char text[64];
+	char text[sizeof(((struct request *)NULL)->op_name)];
 	size_t len;
 };
 
@@ -72,7 +83,7 @@ decode(const char *p, size_t n, struct segment *s)
 
 	s->len = 0;
 	for (i = 0; i < n && s->len < sizeof(s->text) - 1; i++) {
-		if (p[i] == '%' && i + 2 < n && (hi = hex(p[i + 1])) >= 0 && (lo = hex(p[i + 2])) >= 0) {
+		if (p[i] == '%' && i + 2 < n && (hi = hex(p[i + 1])) >= 0 && (lo = hex(p[i + 2])) >= 0 && hi + lo > 0) {
 			s->text[s->len++] = (char)(hi * 16 + lo);
 			i += 2;
 		} else {
@@ -187,7 +198,9 @@ routes_find(struct request *req, const char *method, const char *target, struct 
 			req->reply.allow = NULL;
 			return find_op(req, &first, &second, e);
 		}
-		if (req->reply.allow != NULL && strcmp(req->reply.allow, r->methods) != 0)
+		if (r->allow != NULL)
+			req->reply.allow = r->allow;
+		else if (req->reply.allow != NULL && strcmp(req->reply.allow, r->methods) != 0)
 			req->reply.allow = "GET, HEAD, POST";
 		else
 			req->reply.allow = r->methods;

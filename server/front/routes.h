@@ -6,15 +6,19 @@
 
 #include "err.h"
 
+struct decoder;
 struct op_param;
 struct request;
 
 struct route {
-	const char *methods; /* "GET,HEAD": also the Allow header */
+	const char *methods; /* "GET,HEAD": also the Allow header, unless `allow` is */
 	const char *path;    /* "/v1/ops/{op}": {op} is any one segment */
+	const char *allow;   /* the methods of all rows of this path; or NULL */
 	bool oip;	     /* the Open Inference Protocol's forms and errors */
+	/* How its body is read, if not as an operator's inputs; NULL + e: it is refused. */
+	struct decoder *(*open)(struct request *req, const char *content_type, struct err *e);
 	/* One of the two: */
-	void (*answer)(struct request *req); /* a page: must make the reply at once */
+	void (*answer)(struct request *req); /* a page: makes the reply at once, or asks for a helper's time */
 	void (*start)(struct request *req);  /* takes a body: request_open() and on; called when it is decoded */
 	bool fills;	     /* start makes generated inputs itself, when it has seen that the rest is right */
 	const char *summary; /* for GET / */

@@ -16,6 +16,7 @@
 #define ADDRESS_MAX 128
 
 struct helpers;
+struct store;
 struct loop;
 
 /* Cumulative per operator, as OIP's statistics extension wants them. Nanoseconds. */
@@ -30,6 +31,7 @@ struct service {
 	struct arena_pool *pool;
 	struct supervisor *sup;
 	struct helpers *helpers;
+	struct store *store; /* kept tensors */
 	struct loop *loops[LOOPS_MAX];
 	int n_loops;
 

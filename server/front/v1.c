@@ -125,6 +125,7 @@ void
 v1_info(struct request *req)
 {
 	struct service *svc = req->loop->svc;
+	struct store_stats kept;
 	struct arena_stats a;
 	unsigned i, n = supervisor_devices(svc->sup);
 	struct text t;
@@ -152,9 +153,15 @@ v1_info(struct request *req)
 		text_add(&t, i > 0 ? "," : "");
 		add_device(&t, svc, i);
 	}
-	text_addf(&t, "],\"arena\":{\"limit\":%llu,\"reserved\":%llu,\"borrowed\":%llu,\"quarantined\":%llu}}",
+	text_addf(&t, "],\"arena\":{\"limit\":%llu,\"reserved\":%llu,\"borrowed\":%llu,\"quarantined\":%llu}",
 		  (unsigned long long)a.limit, (unsigned long long)a.reserved, (unsigned long long)a.borrowed,
 		  (unsigned long long)a.quarantined);
+	store_stats(svc->store, &kept);
+	text_addf(&t, ",\"tensors\":{\"count\":%llu,\"bytes\":%llu,\"in_use_bytes\":%llu,\"quota_bytes\":%llu",
+		  (unsigned long long)kept.names, (unsigned long long)kept.bytes, (unsigned long long)kept.in_use,
+		  (unsigned long long)kept.quota);
+	text_addf(&t, ",\"evicted\":%llu,\"expired\":%llu}}", (unsigned long long)kept.evicted,
+		  (unsigned long long)kept.expired);
 	request_reply_text(req, 200, json, &t);
 }
 
@@ -162,6 +169,7 @@ void
 v1_limits(struct request *req)
 {
 	const struct options *o = req->loop->svc->opt;
+	struct store_stats kept;
 	struct arena_stats a;
 	struct text t;
 
@@ -180,7 +188,11 @@ v1_limits(struct request *req)
 	text_number(&t, o->head_timeout * 1e3);
 	text_add(&t, ",\"idle_timeout_ms\":");
 	text_number(&t, o->idle_timeout * 1e3);
-	text_addf(&t, ",\"min_body_bytes_per_s\":%llu}", (unsigned long long)o->min_body_rate);
+	text_addf(&t, ",\"min_body_bytes_per_s\":%llu", (unsigned long long)o->min_body_rate);
+	store_stats(req->loop->svc->store, &kept);
+	text_addf(&t, ",\"tensors_quota_bytes\":%llu,\"tensors_ttl_s\":", (unsigned long long)kept.quota);
+	text_number(&t, o->tensors_ttl);
+	text_add(&t, "}");
 	request_reply_text(req, 200, json, &t);
 }
 

@@ -30,8 +30,10 @@ dev_open(struct device *d, int ordinal, int threads, const char *aiter_dir, stru
 void
 dev_close(struct device *d)
 {
-	if (d->ops)
+	if (d->ops) {
+		copies_clear(d);
 		d->ops->close(d);
+	}
 	memset(d, 0, sizeof(*d));
 }
 
@@ -59,6 +61,8 @@ dev_alloc(struct device *d, size_t bytes, struct err *e)
 	struct err why = {0};
 	void *p = d->ops->alloc(d, bytes, &why);
 
+	while (!p && why.code == ERR_OUT_OF_MEMORY && copies_drop(d))
+		p = d->ops->alloc(d, bytes, &why);
 	if (p) {
 		d->allocated += bytes;
 		note_peak(d, d->allocated);

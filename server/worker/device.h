@@ -14,6 +14,7 @@
 
 #include "err.h"
 #include "msg.h"
+#include "worker/copies.h"
 
 struct device;
 
@@ -80,6 +81,7 @@ struct device {
 	uint64_t window_peak;	 /* since dev_window */
 	uint64_t window_scratch; /* largest scratch of one run since dev_window */
 	uint64_t marks[DEVICE_MARKS];
+	struct copies copies; /* of kept tensors; they go when memory is short */
 };
 
 /* aiter_dir: see struct device; outlives the device. */
@@ -88,7 +90,8 @@ void dev_close(struct device *d);
 void dev_info(struct device *d, struct device_info *info); /* for HELLO */
 bool dev_has(struct device *d, const struct op *op, enum impl impl);
 
-/* Counted. Zero bytes is fine. NULL + ERR_OUT_OF_MEMORY with bytes needed and free. dev_free takes NULL. */
+/* Counted. Zero bytes is fine. Copies of kept tensors make room. NULL + ERR_OUT_OF_MEMORY with bytes needed and free. dev_free
+ * takes NULL. */
 void *dev_alloc(struct device *d, size_t bytes, struct err *e);
 void dev_free(struct device *d, void *p, size_t bytes);
 /* The same for a plan's workspace, which is told apart in the statistics. */

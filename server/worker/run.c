@@ -85,6 +85,24 @@ reach_all(struct run *r, int n)
 	return true;
 }
 
+/* Kept inputs that the device has from before are taken from there. */
+static void
+use_copies(struct run *r, int n)
+{
+	for (int i = 0; i < n; i++) {
+		struct tensor *t = &r->call.tensors[i];
+		uint64_t uid = t->dtype != DT_NONE && r->op->tensors[i].role == OP_IN ? r->job->kept[i] : 0;
+		void *p = uid != 0 ? copies_find(&r->d->copies, uid, t->bytes) : NULL;
+
+		if (!p)
+			continue;
+		t->data = p;
+		r->had[i] = true;
+		r->in_bytes -= t->bytes;
+		r->done->memory.cached += t->bytes;
+	}
+}
+
 int
 run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct msg_done *done, struct err *e)
 {
@@ -92,6 +110,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	int n;
 
 	memset(r->owned, 0, sizeof(r->owned));
+	memset(r->had, 0, sizeof(r->had));
 	memset(r->base_owned, 0, sizeof(r->base_owned));
 	memset(r->base_host, 0, sizeof(r->base_host));
 	r->d = d;
@@ -105,6 +124,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	r->late = !unified && job->iters == 1;
 	r->close = r->late && job->warmup == 0 && !job->flush;
 	r->planned = false;
+	r->good = false;
 
 	done->memory.allocated_before = dev_window(d);
 	n = tensor_count(r->op);
@@ -116,10 +136,12 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 		else
 			r->in_bytes += r->call.tensors[i].bytes;
 	}
-	done->memory.inputs = r->in_bytes;
 	done->memory.outputs = r->out_bytes;
 	r->in_place = r->close && r->in_bytes + r->out_bytes <= RUN_TINY_BYTES && job->baseline == IMPL_AUTO &&
 		      reach_all(r, n);
+	if (!unified && !r->in_place)
+		use_copies(r, n);
+	done->memory.inputs = r->in_bytes;
 	if (unified || r->in_place) {
 		dev_use(d, r->in_bytes + r->out_bytes);
 		r->counted = true;
@@ -128,7 +150,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	for (int i = 0; i < n; i++) {
 		struct tensor *t = &r->call.tensors[i];
 
-		if (t->dtype == DT_NONE)
+		if (t->dtype == DT_NONE || r->had[i])
 			continue;
 		t->data = r->owned[i] = dev_alloc(d, t->bytes, e);
 		if (!t->data)
@@ -138,7 +160,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	if (plan_make(r, &r->call, job->impl, e) == -1 || dev_mark(d, MARK_UP, e) == -1)
 		return -1;
 	for (int i = 0; i < n; i++)
-		if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_IN &&
+		if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_IN && !r->had[i] &&
 		    dev_upload(d, r->call.tensors[i].data, job->call.tensors[i].data, r->call.tensors[i].bytes, e) == -1)
 			return -1;
 	return r->close ? 0 : dev_mark(d, MARK_UP_END, e);
@@ -312,8 +334,12 @@ void
 run_release(struct run *r)
 {
 	plan_undo(r);
+	copies_release(&r->d->copies);
 	for (int i = 0; i < OP_TENSORS_MAX; i++) {
-		dev_free(r->d, r->owned[i], r->call.tensors[i].bytes);
+		if (r->good && r->owned[i] && r->job->kept[i] != 0)
+			copies_add(r->d, r->job->kept[i], r->owned[i], r->call.tensors[i].bytes);
+		else
+			dev_free(r->d, r->owned[i], r->call.tensors[i].bytes);
 		dev_free(r->d, r->base_owned[i], r->call.tensors[i].bytes);
 		free(r->base_host[i]);
 	}
@@ -354,6 +380,8 @@ run_job(struct device *d, const struct msg_job *job, const struct run_watch *wat
 			err_set(&done->err, ERR_WORKER_REFUSED, "%s failed without saying why", r.op->name);
 		/* A copy that is still under way must not land in what the next request borrows. */
 		(void)dev_sync(d, NULL);
+	} else {
+		r.good = true;
 	}
 	run_release(&r);
 }

@@ -25,15 +25,17 @@ struct run {
 	const struct msg_job *job;     /* tensors' data: this process's mappings */
 	struct msg_done *done;
 	const struct op *op;
-	struct op_call call; /* tensors' data: device memory */
-	uint64_t in_bytes, out_bytes;
-	bool counted; /* in_bytes and out_bytes are counted as used (unified devices) */
+	struct op_call call;	      /* tensors' data: device memory */
+	uint64_t in_bytes, out_bytes; /* in_bytes: without what the device had */
+	bool counted;		      /* in_bytes and out_bytes are counted as used (unified devices) */
 	bool late; /* the one timed run is not waited for before the outputs are on their way: run_collect asks its time */
 	bool close;    /* and nothing lies between upload, run and download: their ends and beginnings are one */
 	bool in_place; /* so small that the kernel works on the host's memory, which takes less time than copying */
 	bool planned;  /* `plan` is to be undone */
+	bool good;     /* it all worked: what is to be kept may stay on the device */
 	struct device_plan plan;
 	void *owned[OP_TENSORS_MAX];
+	bool had[OP_TENSORS_MAX]; /* an input that the device had: one of its copies of kept tensors */
 	/* The baseline's outputs, on the device and, where that is another place, on the host. */
 	struct op_call base;
 	void *base_owned[OP_TENSORS_MAX], *base_host[OP_TENSORS_MAX];

@@ -189,6 +189,17 @@ job_cancel(struct worker *w, uint32_t loop, uint64_t id)
 	/* Not here: its DONE is already on the way. */
 }
 
+/* Copies of tensors that are gone: no job in the queue has them, for its request would have kept them alive. */
+static void
+forget(struct worker *w, const struct msg_forget *f)
+{
+	if (f->all)
+		copies_clear(&w->d);
+	for (uint32_t i = 0; i < f->n; i++)
+		copies_forget(&w->d, f->uids[i]);
+	atomic_store_explicit(&w->status->allocated, w->d.allocated, memory_order_relaxed);
+}
+
 /* One message that is in `packet`. */
 static void
 handle(struct worker *w, uint32_t loop, int fd)
@@ -205,6 +216,8 @@ handle(struct worker *w, uint32_t loop, int fd)
 			refuse("a slab cannot be used", &e);
 	} else if (packet.m.type == MSG_UNMAP && length == sizeof(packet.map)) {
 		maps_remove(w->maps, &packet.map);
+	} else if (packet.m.type == MSG_FORGET && length == sizeof(packet.forget) && packet.forget.n <= MSG_FORGET_MAX) {
+		forget(w, &packet.forget);
 	} else {
 		err_set(&e, ERR_INTERNAL, "type %u, %u bytes, from loop %u", packet.m.type, packet.m.length, loop);
 		refuse("a message makes no sense", &e);

@@ -38,7 +38,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(fixture_drive(decoder_oip_new(&pieces.in, header), data, size, 11, true, &other) == rc &&
 	     e.code == other.code);
 	must(rc == 0 || e.msg[0] != '\0');
-	if (rc == 0) {
+	if (rc == 0 && intake_finish(&whole.in, &e) == 0) {
+		must(intake_finish(&pieces.in, &other) == 0);
+		must(fixture_fill(&whole, &e) == 0 && fixture_fill(&pieces, &other) == 0);
 		must(whole.in.n_tensors == pieces.in.n_tensors && whole.in.n_outputs == pieces.in.n_outputs);
 		for (int i = 0; i < whole.in.n_tensors; i++) {
 			const struct tensor *t = &whole.in.tensors[i].t, *u = &pieces.in.tensors[i].t;

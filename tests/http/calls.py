@@ -18,7 +18,7 @@ from client import Client
 FLOATS = ("fp32", "fp16", "bf16")
 PROBLEM_KEYS = {"type", "title", "status", "detail", "op", "input", "param", "found", "wanted", "request_id"}
 TIMINGS = {"receive", "decode", "reserve", "queue", "upload", "kernel", "download", "device"}
-MEMORY = {"allocated_before", "inputs", "outputs", "workspace", "peak", "overhead", "device_free", "device_total"}
+MEMORY = {"allocated_before", "inputs", "cached", "outputs", "workspace", "peak", "overhead", "device_free", "device_total"}
 SAMPLES = {"warmup", "iters", "min", "median", "mean", "p95", "max", "stddev"}
 
 

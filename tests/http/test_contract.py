@@ -67,16 +67,23 @@ class Contract:
         documented = responses.get(status, responses.get("default"))
         assert documented is not None, "%s %s answers %s, which is not documented: %r" % (method, template, status, r)
         self.seen.add((method.lower(), template, status if status in responses else "default"))
-        kind = r.get("content-type").split(";")[0]
-        assert kind in documented["content"], "%s %s: %s is not documented" % (method, template, kind)
-        if kind.endswith("json"):
+        kind = r.get("content-type", "").split(";")[0]
+        if "content" not in documented:
+            assert r.body == b"", r
+        else:
+            assert kind in documented["content"], "%s %s: %s is not documented" % (method, template, kind)
+        if kind.endswith("json") and r.body:
             body = json.loads(calls.decoded(r).decode("ascii"))
             validate(body, documented["content"][kind]["schema"], "%s %s -> %s" % (method, template, status))
         for name in documented.get("headers", {}):
-            wanted = {"Allow": r.status == 405, "Retry-After": r.status == 503,
+            wanted = {"ETag": True, "Location": True, "Aiterd-Tensor": True, "Allow": r.status == 405, "Retry-After": r.status == 503,
                       "Aiterd-Stats": b'"dry_run":true' not in r.body, "Server-Timing": b'"dry_run":true' not in r.body}
             assert (r.get(name) is not None) == wanted[name], (name, r.status, r.headers)
         return r
+
+
+def contract_limits():
+    return json.loads(server.request("GET", "/v1/limits").body.decode())
 
 
 def validate(value, schema, what):
@@ -105,12 +112,12 @@ class Source(unittest.TestCase):
 
     def test_routes(self):
         rows = [(m, p, "summary" in more) for m, p, more in
-                re.findall(r'^\t\{(GET|POST), "([^"]+)", ([^}]+)\},', read("server", "front", "routes.c"), re.M)]
+                re.findall(r'^\t\{(GET|POST|PUT|DELETE), "([^"]+)", ([^}]+)\},', read("server", "front", "routes.c"), re.M)]
         self.assertGreater(len(rows), 20)
         self.assertEqual(sorted((m.lower(), p) for m, p, _ in rows), sorted(self.contract.operations()))
         index = server.request("GET", "/").body.decode()
-        listed = re.findall(r"^(GET, HEAD|POST) +(\S+)  ", index, re.M)
-        self.assertEqual(sorted((m[:4].rstrip(","), p) for m, p in listed),
+        listed = re.findall(r"^(GET|POST|PUT|DELETE)(?:, HEAD)? +(\S+)  ", index, re.M)
+        self.assertEqual(sorted(listed),
                          sorted((m, p) for m, p, told in rows if told))
 
     def test_schemas_are_schemas(self):
@@ -182,6 +189,7 @@ class Exchanges(unittest.TestCase):
             self.plain(contract, c)
             self.runs(contract, c)
             self.infers(contract, c)
+            self.kept(contract, c)
         self.draining(contract)
         wanted = {(*where, status) for where, op in contract.operations().items() for status in op["responses"]}
         self.assertEqual(sorted(wanted - contract.seen), [], "documented, but never seen")
@@ -193,7 +201,7 @@ class Exchanges(unittest.TestCase):
 
     def plain(self, contract, c):
         for path, item in contract.paths.items():
-            if "get" not in item:
+            if "get" not in item or "{name}" in path:
                 continue
             for op in OPS:
                 real = path.replace("{op}", op).replace("{version}", "1").replace("{slug}", "invalid-shape")
@@ -273,6 +281,36 @@ class Exchanges(unittest.TestCase):
                 self.go(contract, c, "POST", template, path, *t.oip(call.tensors, {**call.params, "impl": "aiter"}),
                         status=422)
                 self.go(contract, c, "POST", template, path.replace(call.op, "none"), b"{}", status=404)
+
+    def kept(self, contract, c):
+        template, path, x = "/v1/tensors/{name}", "/v1/tensors/w.1", t.normal((3, 4), "fp16", 1)
+        tag = self.go(contract, c, "PUT", template, path, t.npy(x), status=201).get("etag")
+        self.go(contract, c, "PUT", template, path, t.npy(x), status=200)
+        self.go(contract, c, "PUT", template, path, t.npy(x), [("If-None-Match", "*")], 412)
+        self.go(contract, c, "PUT", template, path, b"nonsense", status=400)
+        self.go(contract, c, "PUT", template, path, status=507, body=(
+            b'{"generate":"zeros","dtype":"int8","shape":[%d]}' % min(contract_limits()["max_body_bytes"],
+                                                                     2 * contract_limits()["tensors_quota_bytes"])))
+        for form in ("npy", "safetensors", "json", "json&json=base64"):
+            self.go(contract, c, "GET", template, path + "?format=" + form)
+            head = c.request("HEAD", path + "?format=" + form)
+            self.assertEqual((head.status, head.body, head.get("etag")), (200, b"", tag))
+        self.go(contract, c, "GET", template, path, headers=[("If-None-Match", tag)], status=304)
+        self.go(contract, c, "GET", template, path + "?nonsense=1", status=422)
+        self.go(contract, c, "GET", "/v1/tensors")
+        self.go(contract, c, "GET", "/v1/tensors", "/v1/tensors?nonsense=1", status=422)
+        self.go(contract, c, "DELETE", template, path, headers=[("If-Match", '"no"')], status=412)
+        self.go(contract, c, "DELETE", template, path + "?nonsense=1", status=422)
+        run = json.dumps({"inputs": {"x": {"tensor": "w.1"}, "weight": {"tensor": "none"}}}).encode()
+        kind = [("Content-Type", "application/json")]
+        self.go(contract, c, "POST", "/v1/ops/{op}", "/v1/ops/rmsnorm", run, kind, 422)
+        self.go(contract, c, "PUT", template, "/v1/tensors/none", t.npy(x[0]), status=201)
+        self.go(contract, c, "POST", "/v1/ops/{op}", "/v1/ops/rmsnorm?keep.out=h&format=json", run, kind)
+        self.go(contract, c, "GET", "/v1/tensors")
+        for name in ("w.1", "h", "none"):
+            self.go(contract, c, "DELETE", template, "/v1/tensors/" + name, status=204)
+        self.go(contract, c, "DELETE", template, path, status=404)
+        self.go(contract, c, "GET", template, path, status=404)
 
     def draining(self, contract):
         """A server that is told to leave while it works is alive, not ready, and takes nothing new."""

@@ -353,7 +353,7 @@ class Refused(Test):
             self.refuse(status, slug, {**good, **change}, **members)
         for gone in ("dtype", "shape"):
             self.refuse(400, "malformed-body", {n: v for n, v in good.items() if n != gone}, wanted=gone)
-        self.refuse(422, "unsupported-parameter", {"tensor": "w1"}, found="tensor")
+        self.refuse(422, "unknown-tensor", {"tensor": "w1"}, found="w1")
         self.refuse(400, "malformed-body", {"tensor": "w1", **good})
 
     def test_inputs(self):

@@ -152,7 +152,7 @@ class Files(Refusing):
                 ([("x", b'{"dtype":"fp32","data":[1]}}', JSON)], 400, "malformed-body"),
                 ([("x", b'{"dtype":"fp32","data":[1]', JSON)], 400, "malformed-body"),
                 ([("x", b'{"generate":"nromal","shape":[2],"dtype":"fp32"}', JSON)], 422, "invalid-parameter"),
-                ([("x", b'{"tensor":"w1"}', JSON)], 422, "unsupported-parameter"),
+                ([("x", b'{"tensor":"w1"}', JSON)], 422, "unknown-tensor"),
                 ([("eps", "1" * 70000)], 422, "invalid-parameter"), ([("nonsense", "1")], 422, "unknown-parameter"),
                 ([("eps", "1")], 422, "missing-input"), ([("file", t.npy(np.ones(3, np.float32)))], 422,
                                                          "unknown-input")):
@@ -215,7 +215,7 @@ class Files(Refusing):
                                    (both(params='{"eps":"x"}'), 422, "invalid-parameter"),
                                    (both('{"generate":"normal","seed":-7,"shape":[2,2],"dtype":"fp32"}'), 422,
                                     "invalid-parameter"),
-                                   (both('{"tensor":"sha256:00"}'), 422, "unsupported-parameter"),
+                                   (both('{"tensor":"sha256:00"}'), 422, "unknown-tensor"),
                                    (both(x.replace("[2,2]", "[3000000000,3000000000,3000000000]")), 422, "invalid-shape"),
                                    (both(x.replace("[2,2]", "[4000000000]")), 413, "too-large")):
             with self.subTest(text):
