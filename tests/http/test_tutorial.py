@@ -206,6 +206,18 @@ for one, two in ((a, torch.cuda.Event(enable_timing=True)), (a, torch.cuda.Event
         self.assertLess(off, 1e-9)
         self.assertEqual(none, 0)
 
+    def test_options(self):
+        lines, _ = run(server, """
+import torch, aiter
+q = torch.randn(1, 8, 1, 8, device='cuda')
+aiter.flash_attn_func(q, q, q); print(aiter.last_stats()['impl'])
+with aiter.options(impl='reference', iters=3, warmup=1): aiter.flash_attn_func(q, q, q)
+print(aiter.last_stats()['impl'], aiter.last_stats()['kernel_ms']['iters'])
+with aiter.options(outputs='none'): print(aiter.flash_attn_func(q, q, q))
+with aiter.options(dry_run=True): print(aiter.flash_attn_func(q, q, q))
+""", "--impl", "naive", "--device", "cpu:0")
+        match(self, lines, "cpu:naive", "reference.* (3)", "None", "None")
+
     def test_gradients_are_refused(self):
         lines, _ = run(server, """
 import torch, aiter

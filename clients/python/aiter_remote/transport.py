@@ -26,6 +26,7 @@ except ImportError:
     pass
 
 CHUNK = 1 << 20
+LARGEST = 1 << 30  # bytes in one call; TLS takes less than 2 GiB
 #: A busy server's Retry-After is followed, but not for longer than this.
 LONGEST_PAUSE = 10.0
 # What a connection that the server closed meanwhile looks like; BadStatusLine is RemoteDisconnected's kind.
@@ -66,7 +67,7 @@ class Reply:
         """At least one byte into memory; 0 at the end."""
         try:
             if self._decoder is None:
-                n = self._response.readinto(memory)
+                n = self._response.readinto(memory[:LARGEST])
                 self.received += n
                 return n
             while not self._left:
@@ -217,8 +218,8 @@ class Transport:
 
         It is sent a second time only where that is safe: on a connection that had been idle and turns out to be
         closed, without a byte of an answer, and after 429 or 503 with Retry-After, which say that nothing was done.
-        `again=False`: never on its own account (what would be done twice)."""
-        left = self.retries if again else 0
+        `again=False`: only in the second case (for what must not be done twice)."""
+        left = self.retries
         while True:
             connection = self._connection()
             idle = connection.sock is not None
@@ -269,7 +270,8 @@ class Transport:
                 connection.send(b"0\r\n\r\n")
             else:
                 for piece in pieces:
-                    connection.send(piece)
+                    for at in range(0, piece.nbytes, LARGEST):
+                        connection.send(piece[at:at + LARGEST])
         except (BrokenPipeError, ConnectionResetError):
             if connection.sock is None:
                 raise

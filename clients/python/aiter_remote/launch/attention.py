@@ -51,7 +51,7 @@ def _run(op: str, inputs: Dict[str, Any], params: Dict[str, Any], wanted: Tuple[
     gpu.tidy()
     for attempt in (1, 2):
         sent = {n: x._buffer.on_service(plain_of(x)) if isinstance(x, RemoteTensor) else x for n, x in inputs.items()}
-        stays = gpu.resident and not fetch_at_once and "outputs" not in current_options()
+        stays = gpu.resident and not fetch_at_once and not {"outputs", "keep", "dry_run"} & set(current_options())
         names = {n: gpu.new_name() for n in wanted} if stays else {}
         more: Dict[str, Any] = {"outputs": "none", "keep": names} if stays else {}
         try:

@@ -80,6 +80,8 @@ class Service:
 
     def called(self, stats: Dict[str, Any]) -> None:
         """A run is over: its kernel time, and the high-water mark its outputs and workspace made."""
+        if "timing_ms" not in stats:  # dry_run
+            return
         with self.lock:
             self.calls += 1
             self.kernel_ms += float(stats["timing_ms"]["kernel"])
