@@ -84,6 +84,8 @@ float fp8_e5m2_to_float(uint8_t v);
 
 /* Element i of the tensor's data as float64 (bool as 0 or 1), whatever its dtype. */
 double tensor_get(const struct tensor *t, int64_t i);
+/* Elements [from, from + n), the same way, faster. (tensor_load.c) */
+void tensor_load(double *out, const struct tensor *t, int64_t from, int64_t n);
 
 /* The reverse, rounded once: float dtypes but fp8, bool, and integers (saturating; NaN is 0). */
 void tensor_put(const struct tensor *t, int64_t i, double v);

@@ -12,46 +12,6 @@
 #define BLOCK 1024
 #define LANES 8
 
-/* Elements [from, from + n) as float64; false values of bool are 0, others 1. */
-static void
-load_block(const struct tensor *t, int64_t from, int n, double *out)
-{
-	switch ((enum dtype)t->dtype) {
-	case DT_FP32: {
-		const float *p = (const float *)t->data + from;
-
-		for (int i = 0; i < n; i++)
-			out[i] = (double)p[i];
-		break;
-	}
-	case DT_FP64:
-		memcpy(out, (const double *)t->data + from, (size_t)n * sizeof(*out));
-		break;
-	case DT_BF16: {
-		const uint16_t *p = (const uint16_t *)t->data + from;
-
-		for (int i = 0; i < n; i++) {
-			uint32_t bits = (uint32_t)p[i] << 16;
-			float f;
-
-			memcpy(&f, &bits, sizeof(f));
-			out[i] = (double)f;
-		}
-		break;
-	}
-	case DT_FP16: {
-		const uint16_t *p = (const uint16_t *)t->data + from;
-
-		for (int i = 0; i < n; i++)
-			out[i] = (double)fp16_to_float(p[i]);
-		break;
-	}
-	default:
-		for (int i = 0; i < n; i++)
-			out[i] = tensor_get(t, from + i);
-	}
-}
-
 void
 digest_tensor(const struct tensor *t, struct digest *d)
 {
@@ -74,7 +34,7 @@ digest_tensor(const struct tensor *t, struct digest *d)
 
 		sha256_update(&sha, (size_t)n * dtype_info(t->dtype)->size,
 			      (const uint8_t *)t->data + (size_t)i * dtype_info(t->dtype)->size);
-		load_block(t, i, n, block);
+		tensor_load(block, t, i, n);
 		/* NaN fills up the last block: it counts for nothing below */
 		for (int j = n; j < BLOCK && j % LANES != 0; j++)
 			block[j] = NAN;

@@ -109,6 +109,12 @@ add_metadata(struct text *head, const struct encode_job *job)
 		text_add(head, job->stats_quoted);
 		text_add(head, "\"");
 	}
+	for (int i = 0; i < job->n_meta; i++) {
+		text_add(head, ",");
+		text_json(head, job->meta[i].name);
+		text_add(head, ":");
+		text_json(head, job->meta[i].text);
+	}
 	for (int i = 0; i < job->n && job->mode == DATA_DIGEST; i++)
 		add_digest(head, &job->tensors[i]);
 	text_add(head, "}");

@@ -28,6 +28,10 @@ struct encode_tensor {
 	struct digest digest;	/* DATA_DIGEST */
 };
 
+struct encode_meta {
+	const char *name, *text;
+};
+
 struct encode_job {
 	enum form form;
 	enum data_mode mode;
@@ -35,9 +39,11 @@ struct encode_job {
 	bool bare;   /* JSON: the only tensor as it would be sent as an input, with nothing around it */
 	int n;
 	struct encode_tensor tensors[OP_TENSORS_MAX];
-	const char *op;		  /* NULL: of no operator; then there are no statistics and no digests */
+	const char *op;		  /* NULL: of no operator; then there are no statistics, further strings and digests */
 	const char *stats_json;	  /* the stats object as JSON text, one line, or NULL */
 	const char *stats_quoted; /* the same as it stands between the quotes of a JSON string, or NULL */
+	const struct encode_meta *meta; /* safetensors: further strings for __metadata__ */
+	int n_meta;
 	/* OIP */
 	const char *id, *model_version;
 	/* Where the head may lie, and a small body: it must live as long as the body. NULL: the heap. */

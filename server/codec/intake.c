@@ -23,6 +23,7 @@ intake_init(struct intake *in, const struct op *op, struct mem *mem, const struc
 	/* The lists are long, and begin empty: they need no clearing. */
 	in->op = op;
 	in->mem = mem;
+	in->takes_expected = false;
 	in->limits = *limits;
 	in->kept = NULL;
 	in->n_tensors = in->n_params = in->n_outputs = 0;
@@ -51,10 +52,21 @@ input_index(const struct intake *in, const char *name, size_t len)
 	return i >= 0 && in->op->tensors[i].role == OP_IN ? i : -1;
 }
 
+int
+intake_expected(const struct intake *in, const char *name, size_t len)
+{
+	const size_t prefix = sizeof(expected_prefix) - 1;
+	int i = -1;
+
+	if (in->takes_expected && in->op && len > prefix && memcmp(name, expected_prefix, prefix) == 0)
+		i = op_tensor_find(in->op, name + prefix, len - prefix);
+	return i >= 0 && in->op->tensors[i].role == OP_OUT ? i : -1;
+}
+
 bool
 intake_is_input(const struct intake *in, const char *name, size_t len)
 {
-	return input_index(in, name, len) >= 0;
+	return input_index(in, name, len) >= 0 || intake_expected(in, name, len) >= 0;
 }
 
 static struct intake_tensor *
@@ -86,6 +98,28 @@ intake_tensor_find(struct intake *in, const char *name, size_t len)
 	return find(in, name, len);
 }
 
+/* "expected.x" where no candidate is taken, or that is no output's. */
+static int
+unexpected(const struct intake *in, const char *name, const char *head, struct err *e)
+{
+	char outputs[160] = "", shown[SHOWN], to[96];
+	size_t used = 0;
+
+	if (in->takes_expected && in->op) {
+		for (int i = 0; in->op->tensors[i].name && used < sizeof(outputs); i++)
+			if (in->op->tensors[i].role == OP_OUT)
+				used += (size_t)snprintf(outputs + used, sizeof(outputs) - used, "%sexpected.%s",
+							 used ? ", " : "", in->op->tensors[i].name);
+		return err_input(e, ERR_UNKNOWN_INPUT, head, head, outputs,
+				 "%s has no output '%s'; candidates can be %s", in->op->name,
+				 text_clip(shown, sizeof(shown), name, strlen(name)), outputs);
+	}
+	snprintf(to, sizeof(to), "POST /v1/ops/%.64s/check", in->op ? in->op->name : "{op}");
+	return err_input(e, ERR_UNEXPECTED_EXPECTED, head, head, to,
+			 "'%s' is a candidate's output to be judged, which a run does not do: send the same to %s",
+			 head, to);
+}
+
 /* A name that is none of the operator's inputs, or there is no operator. */
 static int
 check_foreign_name(struct intake *in, const char *name, size_t len, struct err *e)
@@ -99,11 +133,7 @@ check_foreign_name(struct intake *in, const char *name, size_t len, struct err *
 	if (memchr(name, 0, len))
 		return err_set(e, ERR_MALFORMED_BODY, "the tensor name '%s' holds a zero byte", head);
 	if (len >= prefix && memcmp(name, expected_prefix, prefix) == 0)
-		return err_input(
-			e, ERR_UNEXPECTED_EXPECTED, head, head, "inputs only",
-			"'%s' is a candidate's output to check, which this version of the server does not offer; send "
-			"inputs only",
-			head);
+		return unexpected(in, head + prefix, head, e);
 	if (in->op)
 		return op_input_unknown(in->op, name, len, e);
 	if (len >= TENSOR_NAME_MAX)
@@ -144,7 +174,7 @@ intake_announce(struct intake *in, const char *name, size_t name_len, enum dtype
 	uint64_t total = 0;
 	int input = input_index(in, name, name_len);
 
-	if (input < 0 && check_foreign_name(in, name, name_len, e) < 0)
+	if (input < 0 && intake_expected(in, name, name_len) < 0 && check_foreign_name(in, name, name_len, e) < 0)
 		return NULL;
 	own_name(in, input, &name, &name_len);
 	if (find(in, name, name_len)) {

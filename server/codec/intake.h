@@ -60,7 +60,8 @@ struct intake {
 	const struct op *op; /* the operator in the path; borrowed. Tells dtypes for V1/V2 npy's and names */
 	struct mem *mem;     /* borrowed */
 	struct intake_limits limits;
-	intake_kept_f kept; /* NULL, as after intake_init: no tensors are kept */
+	bool takes_expected; /* candidates' outputs are taken: "expected.out" (check). Set it after intake_init */
+	intake_kept_f kept;  /* NULL, as after intake_init: no tensors are kept */
 	void *kept_cls;
 
 	struct intake_tensor tensors[INTAKE_TENSORS_MAX];
@@ -79,7 +80,7 @@ void intake_fini(struct intake *in);
 
 /*
  * Announce a tensor: checks name (unknown inputs are refused when op is set, with the nearest known one;
- * twice the same is malformed; "expected.*" is ERR_UNEXPECTED_EXPECTED), describes it, borrows memory.
+ * twice the same is malformed; "expected.*" where it is not taken is ERR_UNEXPECTED_EXPECTED), describes it, borrows memory.
  * AITER's other spellings of an input are stored under the operator's own name.
  * Returns it with data set, or NULL. The caller fills data and sets `arrived`.
  */
@@ -139,7 +140,10 @@ int intake_finish(struct intake *in, struct err *e);
 /* The tensor of this name (or of an alias of it), or NULL. */
 struct intake_tensor *intake_tensor_find(struct intake *in, const char *name, size_t len);
 
-/* Is this the name of one of the operator's inputs? False when no operator is set. */
+/* The operator's tensor that "expected.out" is a candidate for; -1: no such name, or no candidate is taken. */
+int intake_expected(const struct intake *in, const char *name, size_t len);
+
+/* Is this the name of one of the operator's inputs, or of a candidate? False when no operator is set. */
 bool intake_is_input(const struct intake *in, const char *name, size_t len);
 
 /* Undo the byte-shuffle of the tensors that intake_finish found marked; needs fresh memory for each.

@@ -86,6 +86,7 @@ compute_free(struct request *req)
 	inflater_free(&run->inflater);
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
+	request_check_free(&run->check);
 	request_keep_free(req);
 	tensors_request_free(req);
 	mem_fini(&run->mem);
@@ -273,6 +274,12 @@ request_body_feed(struct request *req, const unsigned char *p, size_t n)
 	if (req->err.code != ERR_NONE)
 		return -1;
 	return inflater_feed(run->inflater, p, n, &req->err);
+}
+
+bool
+request_body_is_coded(const struct request *req)
+{
+	return req->run->coding != CODING_IDENTITY;
 }
 
 bool

@@ -23,6 +23,7 @@
 #include "front/store.h"
 #include "ops/op.h"
 
+struct check;
 struct request;
 struct route;
 
@@ -64,7 +65,8 @@ struct compute_request {
 	request_done_f after;	       /* what follows the reserving, then the job */
 	struct keeping *keep;	       /* outputs to be kept (request_keep.c), or NULL */
 	struct tensor_request *tensor; /* about a kept tensor (tensors.c), or NULL */
-	int n_kept; /* of `inputs` below: those that the server had kept, held while the request lives */
+	int n_kept;	     /* of `inputs` below: those that the server had kept, held while the request lives */
+	struct check *check; /* request_check.c; NULL: another route's */
 	bool submitted, counted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
 	struct text hints;		 /* a JSON list */
@@ -130,6 +132,8 @@ bool request_is_submitted(const struct request *req);
 int request_body_feed(struct request *req, const unsigned char *p, size_t n);
 /* Feeding this body is work for a helper thread: it must be unwrapped, or memory for it is made as it comes. */
 bool request_body_is_work(const struct request *req);
+/* It comes in a content coding. */
+bool request_body_is_coded(const struct request *req);
 size_t request_body_window(struct request *req, unsigned char **dst);
 int request_body_advance(struct request *req, size_t n);
 /* Bytes that came out of a compressed body so far. */
@@ -200,6 +204,11 @@ void request_submit(struct request *req, request_done_f after);
 
 /* request_dry.c: the device has said what it would run -> reply. */
 void request_dry_answer(struct request *req);
+
+/* request_check.c: route's start, to judge a candidate's outputs; the options that only it has; run->check's end. */
+void request_check_start(struct request *req);
+extern const struct op_param request_check_options[];
+void request_check_free(struct check **k);
 
 /* request_stats.c: run->stats and run->stats_quoted, before the reply is encoded; */
 int request_stats(struct request *req, struct err *e);

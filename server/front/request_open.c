@@ -337,8 +337,16 @@ request_choose_reply(struct request *req, struct err *e)
 				  "application/json and, for exactly one output, application/x-npy");
 			goto out;
 		}
+		if (form == FORM_NPY && req->route->judges && intake_param_find(&req->run->in, "format") == NULL) {
+			err_param(e, ERR_NOT_ACCEPTABLE, "Accept", h, "application/json or application/x-safetensors",
+				  "a verdict is no array: there are application/json and, as a case file, "
+				  "application/x-safetensors");
+			goto out;
+		}
 		if (form >= 0)
 			req->form = (enum form)form;
+		else if (req->route->judges)
+			req->form = FORM_JSON;
 		req->npy_asked = form == FORM_NPY;
 	}
 	req->reply_coding = accept_coding(list_of(req, "Accept-Encoding", &encoding));
@@ -368,6 +376,7 @@ request_prepare(struct request *req, struct err *e)
 	text_init(&run->hints, 16 * 1024);
 	mem_init(&run->mem, svc->pool, 0);
 	intake_init(&run->in, req->op, &run->mem, &limits);
+	run->in.takes_expected = req->route->judges;
 	run->in.kept = request_kept_find;
 	run->in.kept_cls = run;
 	run->store = svc->store;

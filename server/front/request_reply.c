@@ -52,6 +52,7 @@ describe(struct request *req, struct encode_job *job)
 	job->op = req->op->name;
 	job->id = run->in.id;
 	job->model_version = "1";
+	job->n_meta = 0;
 	job->room = run->head_room;
 	job->room_size = sizeof(run->head_room);
 	job->n = 0;

@@ -111,6 +111,8 @@ request_bind(struct request *req, struct err *e)
 	if (gather_params(req, c, e) == -1 || ask_outputs(req, c, e) == -1 || request_keep_ask(req, e) == -1)
 		return -1;
 	for (i = 0; i < in->n_tensors; i++) {
+		if (intake_expected(in, in->tensors[i].name, in->tensors[i].name_len) >= 0)
+			continue;
 		k = op_tensor_find(req->op, in->tensors[i].name, strlen(in->tensors[i].name));
 		if (k == -1 || req->op->tensors[k].role != OP_IN)
 			return op_input_unknown(req->op, in->tensors[i].name, strlen(in->tensors[i].name), e);
@@ -131,7 +133,7 @@ gather_data(struct request *req, struct err *e)
 	const struct intake *in = &run->in;
 
 	for (int i = 0; i < in->n_tensors; i++)
-		if (in->tensors[i].generated)
+		if (in->tensors[i].generated && intake_expected(in, in->tensors[i].name, in->tensors[i].name_len) < 0)
 			c->tensors[op_tensor_find(req->op, in->tensors[i].name, in->tensors[i].name_len)] =
 				in->tensors[i].t;
 	if (req->op->check_data != NULL && req->op->check_data(c, e) == -1)

@@ -23,6 +23,8 @@ const struct route routes[] = {
 	{GET, "/v1/ops/{op}", .answer = v1_op,
 	 .summary = "One operator: inputs, outputs, parameters, tolerances, an example"},
 	{POST, "/v1/ops/{op}", .fills = true, .start = request_run_start, .summary = "Run it"},
+	{POST, "/v1/ops/{op}/check", .start = request_check_start, .judges = true, .options = request_check_options,
+	 .summary = "Judge your result (expected.out) against the kernel and a float64 reference"},
 	{GET, "/v1/tensors", .answer = tensors_list, .summary = "The tensors kept here, and their quota"},
 	{GET, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .answer = tensors_get, .options = tensors_get_options,
 	 .summary = "A kept tensor, by name or id"},

@@ -360,6 +360,10 @@ v1_op(struct request *req)
 	add_params(&t, op->params, NULL);
 	text_add(&t, ",\"run_options\":");
 	add_params(&t, run_option_table(), svc);
+	text_add(&t, ",\"check_options\":");
+	add_params(&t, request_check_options, NULL);
+	text_add(&t, ",\"tolerance_source\":");
+	text_json(&t, op->tolerance_source);
 	text_add(&t, ",\"tolerance\":{");
 	for (tol = op->tolerances; tol->dtype != DT_NONE; tol++) {
 		text_addf(&t, "%s\"%s\":{\"atol\":", tol != op->tolerances ? "," : "", dtype_info(tol->dtype)->name);

@@ -100,6 +100,7 @@ double attn_pairs(int64_t len_q, int64_t len_k, int64_t left, int64_t right);
 extern const struct op op_flash_attn_func, op_flash_attn_varlen_func;
 extern const char attn_fp8_note[];
 extern const char attn_help_causal[], attn_help_scale[], attn_help_window[], attn_help_lse[], attn_help_cvt[];
+extern const char attn_tolerance_source[];
 extern const struct op_tolerance attn_tolerances[];
 
 /* Head counts, window and what else both operators refuse alike. */

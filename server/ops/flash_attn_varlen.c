@@ -174,6 +174,7 @@ const struct op op_flash_attn_varlen_func = {
 	.params = params,
 	.refused = refused,
 	.tolerances = attn_tolerances,
+	.tolerance_source = attn_tolerance_source,
 	.example = "curl -sS '@HOST@/v1/ops/flash_attn_varlen_func?causal=true&max_seqlen_q=512&max_seqlen_k=512' -F "
 		   "q=@q.npy -F k=@k.npy -F v=@v.npy -F cu_seqlens_q=@cu_q.npy -F cu_seqlens_k=@cu_k.npy -o out.npy",
 	.fp8_note = attn_fp8_note,

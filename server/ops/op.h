@@ -110,7 +110,8 @@ struct op {
 	const struct op_param *params;
 	const struct op_refused *refused;
 	const struct op_tolerance *tolerances;
-	const char *example; /* a curl line; @HOST@ is replaced by the server's address */
+	const char *tolerance_source; /* where they come from, in words */
+	const char *example;	      /* a curl line; @HOST@ is replaced by the server's address */
 	const char *layout; /* the OP_ENUM parameter of two choices that chooses between shape and shape_alt, or NULL */
 	const char *fp8_note; /* a sentence added to errors about fp8 inputs, or NULL */
 

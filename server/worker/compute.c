@@ -23,6 +23,7 @@
 #define SPIN_NS 20000		      /* how long a thread looks for work, or for the others' end, before it sleeps */
 #define KEEP_BYTES ((size_t)32 << 20) /* scratch kept between jobs, so that small jobs don't pay for page faults */
 #define THREADS_MAX 1024
+#define WATCH_ITEMS 16
 
 /* Under AddressSanitizer each allocation stands alone, so that going past its end is seen. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -68,6 +69,9 @@ struct compute {
 	_Alignas(ALIGNMENT) struct chunk *chunks, *current; /* the first, and the one being cut from */
 	size_t job_bytes;
 	const char *variant;
+	bool (*watch)(void *cls); /* compute_watch */
+	void *watch_cls;
+	bool stopped; /* the main thread's */
 };
 
 static int64_t
@@ -119,15 +123,26 @@ usable_cores(void)
 	return cores < 1 ? 1 : cores;
 }
 
+/* Items are worth more than this question, but some only a little. */
+static bool
+is_unwanted(struct compute *c, unsigned n)
+{
+	if (n % WATCH_ITEMS == 0 && c->watch != NULL && c->watch(c->watch_cls))
+		c->stopped = true;
+	return c->stopped;
+}
+
 static void
 take_items(struct compute *c, int thread)
 {
-	for (;;) {
+	for (unsigned n = 1;; n++) {
 		int64_t item = atomic_fetch_add_explicit(&c->next, 1, memory_order_relaxed);
 
 		if (item >= c->items)
 			return;
 		c->fn(c->arg, item, thread);
+		if (thread == 0 && is_unwanted(c, n))
+			atomic_store(&c->next, c->items); /* nobody finds more */
 	}
 }
 
@@ -254,9 +269,14 @@ compute_for(struct compute *c, int64_t items, compute_item_f fn, void *arg)
 {
 	int64_t until;
 
+	if (c->stopped)
+		return;
 	if (items <= 1 || c->started == 0) {
-		for (int64_t i = 0; i < items; i++)
+		for (int64_t i = 0; i < items; i++) {
 			fn(arg, i, 0);
+			if (is_unwanted(c, (unsigned)i + 1))
+				return;
+		}
 		return;
 	}
 	pthread_mutex_lock(&c->lock);
@@ -343,6 +363,20 @@ compute_job_begin(struct compute *c)
 {
 	c->job_bytes = 0;
 	c->variant = "";
+	c->stopped = false;
+}
+
+void
+compute_watch(struct compute *c, bool (*stop)(void *cls), void *cls)
+{
+	c->watch = stop;
+	c->watch_cls = cls;
+}
+
+bool
+compute_stopped(const struct compute *c)
+{
+	return c->stopped;
 }
 
 size_t

@@ -5,6 +5,7 @@
 #ifndef AITERD_COMPUTE_H
 #define AITERD_COMPUTE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,13 @@ int compute_threads(const struct compute *c);
  */
 typedef void (*compute_item_f)(void *arg, int64_t item, int thread);
 void compute_for(struct compute *c, int64_t items, compute_item_f fn, void *arg);
+
+/*
+ * Ask `stop` now and then, in the main thread, while it works through items; once it says true, what is left of them is left
+ * out, of later compute_for's too, until the next compute_job_begin: the results are worth nothing then. NULL: never asked.
+ */
+void compute_watch(struct compute *c, bool (*stop)(void *cls), void *cls);
+bool compute_stopped(const struct compute *c);
 
 /* 64-byte aligned scratch, counted as this job's workspace; valid until compute_run_end or
  * compute_job_end. NULL + err when

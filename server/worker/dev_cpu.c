@@ -174,7 +174,10 @@ cpu_run(struct device *d, struct device_plan *p, struct err *e)
 	int rc;
 
 	compute_job_begin(cpu->compute);
+	compute_watch(cpu->compute, d->unwanted, d->unwanted_cls);
 	rc = function(p->op, p->impl)(p->call, cpu->compute, e);
+	if (rc == 0 && compute_stopped(cpu->compute))
+		rc = err_set(e, ERR_CLIENT_GONE, "cancelled while it ran");
 	variant = compute_variant_get(cpu->compute);
 	if (p->impl == IMPL_OWN && variant && *variant)
 		snprintf(p->name, sizeof(p->name), "cpu:%s", variant);

@@ -81,6 +81,8 @@ struct device {
 	uint64_t window_peak;	 /* since dev_window */
 	uint64_t window_scratch; /* largest scratch of one run since dev_window */
 	uint64_t marks[DEVICE_MARKS];
+	bool (*unwanted)(void *cls); /* the running job's result: a backend may ask in the middle of a run; or NULL */
+	void *unwanted_cls;
 	struct copies copies; /* of kept tensors; they go when memory is short */
 };
 

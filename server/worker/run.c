@@ -372,6 +372,8 @@ run_job(struct device *d, const struct msg_job *job, const struct run_watch *wat
 		run_dry(d, job, done);
 		return;
 	}
+	d->unwanted = watch != NULL ? watch->cancelled : NULL;
+	d->unwanted_cls = watch != NULL ? watch->cls : NULL;
 	prepared = run_prepare(&r, d, job, done, &e);
 	r.watch = watch;
 	if (prepared == -1 || run_execute(&r, &e) == -1 || run_collect(&r, &e) == -1 || run_baseline(&r, &e) == -1) {

@@ -10,6 +10,7 @@ import threading
 import unittest
 
 import jsonschema
+import numpy as np
 import yaml
 
 import aiterd_test as t
@@ -163,6 +164,13 @@ class Source(unittest.TestCase):
                 self.assertEqual(None if default is None else str(default).lower(), o["default"], o["name"])
                 if "minimum" in schema:
                     self.assertEqual(schema["minimum"], o["min"], o["name"])
+            judging = {p["name"]: p["schema"] for p in
+                       self.contract.operations()["post", "/v1/ops/{op}/check"]["parameters"] if p["in"] == "query"}
+            self.assertEqual({o["name"] for o in told["check_options"]}, set(judging) - set(documented))
+            for o in told["check_options"]:
+                self.assertEqual((judging[o["name"]]["type"], judging[o["name"]]["minimum"]), (kinds[o["type"]], o["min"]))
+                self.assertEqual(judging[o["name"]].get("default"), o["default"] and int(o["default"]), o["name"])
+            self.assertRegex(told["tolerance_source"], "AITER's")
             names = [p["name"] for p in told["params"]] + [a for p in told["params"] for a in p.get("aliases", [])]
             self.assertFalse(set(names) & set(documented), "one namespace")
             self.assertEqual(set(told["tolerance"]), set(calls.FLOATS))
@@ -188,6 +196,7 @@ class Exchanges(unittest.TestCase):
         with server.client(60) as c:
             self.plain(contract, c)
             self.runs(contract, c)
+            self.checks(contract, c)
             self.infers(contract, c)
             self.kept(contract, c)
         self.draining(contract)
@@ -258,6 +267,17 @@ class Exchanges(unittest.TestCase):
         r = c.request("PUT", "/v1/ops/rmsnorm", b"")
         self.assertEqual(r.status, 405)
         contract.check("POST", template, r)
+
+    def checks(self, contract, c):
+        template = "/v1/ops/{op}/check"
+        for make in MAKERS:
+            call = make("fp16")
+            right = {"expected." + n: t.cast(w, call.dtype_of(n)) for n, w in call.want.items()}
+            for spoil in (lambda a: a, lambda a: -a, lambda a: np.full_like(a, np.nan), lambda a: np.full_like(a, np.inf)):
+                told = calls.Call(call.op, {**call.tensors, **{n: spoil(a) for n, a in right.items()}}, call.params, {}, "")
+                for query in ("", "runs=2&rtol=0", "format=safetensors", "dry_run=1", "format=npy", "rtol=x"):
+                    contract.check("POST", template, send(c, told, query=query, path=call.path + "/check"))
+        contract.check("POST", template, c.request("POST", "/v1/ops/none/check", b"x"))
 
     def infers(self, contract, c):
         request = contract.schema("InferRequest")

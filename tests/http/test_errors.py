@@ -266,7 +266,8 @@ class Refusals(Refusing):
         tensors = {**call.tensors, "expected.out": call.tensors["x"]}
         for body in BODIES:
             self.call(422, "expected-without-check", Call("rmsnorm", tensors, {}, {}, ""), body, input="expected.out",
-                      detail=has("candidate.*check.*inputs only"))
+                      wanted="POST /v1/ops/rmsnorm/check",
+                      detail=has("candidate.*POST /v1/ops/rmsnorm/check"))
 
     def test_parameters(self):
         call = self.attn()

@@ -235,7 +235,7 @@ check_against_rows(struct golden *g, int64_t left, int64_t right, double scale)
 
 Test(ref, masks_lengths_heads)
 {
-	static const int64_t lengths[][2] = {{1, 1}, {5, 40}, {40, 5}, {33, 33}, {3, 0}};
+	static const int64_t lengths[][2] = {{1, 1}, {5, 40}, {40, 5}, {33, 33}, {3, 0}, {70, 150}};
 	static const struct {
 		const char *causal, *window;
 		int64_t left, right;
@@ -281,6 +281,35 @@ Test(ref, nan_and_infinity)
 		cr_expect(isnan(out[16 + x]) && isnan(out[24 + x]));
 	}
 	cr_expect(isfinite(lse[0]) && isfinite(lse[1]) && isnan(lse[2]) && isnan(lse[3]));
+	golden_free(&g);
+}
+
+/* The same beyond one block of rows and of keys: from row 70 on column 3 is infinite, from row 80 on all is NaN. */
+Test(ref, nan_and_infinity_far_away)
+{
+	struct golden g;
+	double *out;
+
+	dense(&g, DT_BF16, 1, 100, 100, 1, 1, 9);
+	param(&g, "causal", "true");
+	prepare(&g);
+	golden_outputs_fp64(&g);
+	tensor_put(&g.call.tensors[ATTN_V], 70 * 9 + 3, INFINITY);
+	tensor_put(&g.call.tensors[ATTN_V], 80 * 9 + 5, NAN);
+	tensor_put(&g.call.tensors[ATTN_K], 90 * 9, NAN);
+	run(&g, 1);
+	out = g.call.tensors[ATTN_OUT].data;
+	for (int row = 0; row < 100; row++)
+		for (int x = 0; x < 9; x++) {
+			double v = out[row * 9 + x];
+
+			if (row >= 90 || (row >= 80 && x == 5))
+				cr_expect(isnan(v), "row %d, %d", row, x);
+			else if (row >= 70 && x == 3)
+				cr_expect(isinf(v) && v > 0, "row %d, %d", row, x);
+			else
+				cr_expect(isfinite(v), "row %d, %d", row, x);
+		}
 	golden_free(&g);
 }
 

@@ -132,6 +132,63 @@ Test(compute, runs_at_the_same_time)
 	compute_free(&c);
 }
 
+struct watched {
+	_Atomic int64_t ran;
+	int asked, yes_at;
+};
+
+static void
+count_item(void *arg, int64_t item, int thread)
+{
+	struct watched *w = arg;
+
+	(void)item;
+	(void)thread;
+	w->ran++;
+}
+
+static bool
+enough(void *arg)
+{
+	struct watched *w = arg;
+
+	return ++w->asked >= w->yes_at;
+}
+
+/* Once nobody wants the result, the rest is left out, until the next job. */
+Test(compute, stops_when_unwanted)
+{
+	for (int threads = 1; threads <= 3; threads += 2) {
+		struct compute *c = compute_new(threads);
+		struct watched w = {.yes_at = 3};
+		int64_t ran;
+
+		cr_assert_not_null(c);
+		compute_watch(c, enough, &w);
+		compute_job_begin(c);
+		compute_for(c, 10000000, count_item, &w);
+		cr_expect(compute_stopped(c));
+		cr_expect_eq(w.asked, 3);
+		cr_expect_lt(w.ran, 10000000);
+		ran = w.ran;
+		compute_for(c, 1000, count_item, &w);
+		cr_expect_eq(w.ran, ran, "later loops of the same job are left out");
+		compute_job_end(c);
+
+		w = (struct watched){.yes_at = 1000000};
+		compute_job_begin(c);
+		compute_for(c, 5000, count_item, &w);
+		cr_expect(!compute_stopped(c));
+		cr_expect_eq(w.ran, 5000);
+		cr_expect(threads > 1 || w.asked == 5000 / 16);
+		compute_watch(c, NULL, NULL);
+		compute_for(c, 5000, count_item, &w);
+		cr_expect_eq(w.ran, 10000);
+		compute_job_end(c);
+		compute_free(&c);
+	}
+}
+
 Test(compute, as_many_threads_as_cores)
 {
 	struct compute *c = compute_new(0);

@@ -89,6 +89,40 @@ Test(intake, wrong_tensors_are_refused)
 	fixture_fini(&f);
 }
 
+Test(intake, candidates_are_taken_where_they_are_judged)
+{
+	struct fixture f;
+	struct err e = {0};
+	struct intake_tensor *out;
+
+	fixture_init(&f, &fixture_op);
+	cr_expect_eq(intake_expected(&f.in, "expected.out", 12), -1);
+	f.in.takes_expected = true;
+	cr_expect_eq(intake_expected(&f.in, "expected.out", 12), 4);
+	cr_expect(intake_is_input(&f.in, "expected.out", 12) && !intake_is_input(&f.in, "expected.q", 10));
+	out = add(&f.in, "expected.out", DT_FP64, 3, &e);
+	cr_assert(out, "%s", e.msg);
+	cr_expect_str_eq(out->name, "expected.out");
+	cr_expect_eq(intake_tensor_find(&f.in, "expected.out", 12), out);
+	cr_expect_null(add(&f.in, "expected.out", DT_FP64, 3, &e));
+	cr_expect_eq(e.code, ERR_MALFORMED_BODY, "%s", e.msg);
+	for (int i = 0; i < 3; i++) {
+		static const char *const wrong[] = {"expected.", "expected.q", "expected.outs"};
+
+		memset(&e, 0, sizeof(e));
+		cr_expect_null(add(&f.in, wrong[i], DT_FP64, 3, &e), "%s", wrong[i]);
+		cr_expect_eq(e.code, ERR_UNKNOWN_INPUT, "%s: %s", wrong[i], e.msg);
+		cr_expect(strstr(e.msg, "candidates can be expected.out"), "%s", e.msg);
+	}
+	fixture_fini(&f);
+	fixture_init(&f, NULL);
+	f.in.takes_expected = true;
+	memset(&e, 0, sizeof(e));
+	cr_expect_null(add(&f.in, "expected.out", DT_FP64, 3, &e), "without an operator there are no outputs");
+	cr_expect_eq(e.code, ERR_UNEXPECTED_EXPECTED, "%s", e.msg);
+	fixture_fini(&f);
+}
+
 Test(intake, all_tensors_together_stay_within_the_limit)
 {
 	struct fixture f;

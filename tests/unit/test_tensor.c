@@ -274,3 +274,32 @@ Test(tensor, get_and_put)
 			cr_assert_eq(tensor_get(&t, 0), 0);
 	}
 }
+
+/* All values of the 16-bit dtypes; of the others, some. From the middle, so that the vectors' ends differ. */
+Test(tensor, load_is_get)
+{
+	static const enum dtype dtypes[] = {DT_FP16, DT_BF16,  DT_FP32,	 DT_FP64,     DT_INT8,
+					    DT_BOOL, DT_INT64, DT_INT32, DT_FP8_E4M3, DT_FP8_E5M2};
+	static uint64_t bytes[65536 + 16];
+	static double out[65536];
+
+	for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++) {
+		struct tensor t = {.dtype = (uint8_t)dtypes[d], .data = bytes};
+		uint64_t state = 1;
+
+		for (int i = 0; i < 65536 + 16; i++) {
+			state = state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+			bytes[i] = state;
+		}
+		if (dtype_info(dtypes[d])->size == 2)
+			for (int i = 0; i < 65536; i++)
+				((uint16_t *)bytes)[i + 5] = (uint16_t)i;
+		tensor_load(out, &t, 5, 65536);
+		for (int i = 0; i < 65536; i++) {
+			double want = tensor_get(&t, i + 5);
+
+			cr_assert(isnan(want) ? isnan(out[i]) != 0 : memcmp(&want, &out[i], sizeof want) == 0, "%s, %d",
+				  dtype_info(dtypes[d])->name, i);
+		}
+	}
+}
