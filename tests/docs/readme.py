@@ -176,7 +176,7 @@ def main():
     os.mkdir(os.path.join(folder, "bin"))
     os.symlink(sys.executable, os.path.join(folder, "bin", "python3"))
     environment = dict(os.environ, PATH=os.path.join(folder, "bin") + os.pathsep + os.environ.get("PATH", ""),
-                       LC_ALL="C.UTF-8")
+                       LC_ALL="C.UTF-8", PYTHONPATH=os.path.join(SRC, "clients", "python"))  # as if installed
     work = os.path.join(folder, "work")
     os.mkdir(work)
     server = None
