@@ -368,7 +368,7 @@ rfc1951_reset(struct rfc1951 *z)
 	z->hold = 0;
 	z->copy = 0;
 	z->mode = RFC1951_NO_LANES;
-	z->pairs_made = false;
+	z->steps_made = false;
 	z->block_bits = z->guess = z->rest = 0;
 	z->failures = 0;
 	z->past_n = 0;

@@ -17,7 +17,6 @@
 #define RFC1951_LIT_BITS 11
 #define RFC1951_DIST_BITS 8
 #define RFC1951_CODE_BITS 7
-#define RFC1951_PAIR_BITS 10
 /* A subtable holds two symbols at least, and is as large as the longest code (15 bits) asks for at most. */
 #define RFC1951_LIT_TABLE ((1u << RFC1951_LIT_BITS) + 288 / 2 * (1u << (15 - RFC1951_LIT_BITS)))
 #define RFC1951_DIST_TABLE ((1u << RFC1951_DIST_BITS) + 32 / 2 * (1u << (15 - RFC1951_DIST_BITS)))
@@ -27,8 +26,7 @@
  *   bits 0-7    how many bits the code takes, with the extra bits behind it
  *   bits 8-22   the literal, or the smallest length or distance, or where the subtable begins
  *   bits 20-23  lengths: the bits without the extra ones; a subtable: the number of bits to look it up by
- *   bits 24-27  flags, RFC1951_OTHER on everything but literals: the sum of some literals' entries stays below it,
- *               and its low byte is how many bits they take together
+ *   bits 24-27  flags, RFC1951_OTHER on everything but literals
  *   bits 28-31  distances: the bits without the extra ones
  */
 #define RFC1951_OTHER (1u << 24)
@@ -37,6 +35,8 @@
 #define RFC1951_INVALID (1u << 27)
 /* Needs more than a table's first look. Never on a literal, length or distance. */
 #define RFC1951_RARE (RFC1951_SUBTABLE | RFC1951_EOB | RFC1951_INVALID)
+/* In a sum of up to 7 literals' entries, so many times this: how many. Their low byte is how many bits they take. */
+#define RFC1951_ONE_LITERAL (1u << 20)
 #define RFC1951_LIT_EXTRA 20
 #define RFC1951_DIST_EXTRA 28
 
@@ -76,10 +76,9 @@ struct rfc1951 {
 	unsigned failures;
 	struct rfc1951_lanes *lanes;
 	uint32_t lits[RFC1951_LIT_TABLE], dists[RFC1951_DIST_TABLE];
-	/* For RFC1951_MATCHES, made when first needed: what so many bits begin with. Bits 0-7: how many of them are
-	 * used, 8-23: one or two literals, 24-: how many; 0: no literal. */
-	bool pairs_made;
-	uint32_t pairs[1u << RFC1951_PAIR_BITS];
+	/* For lanes, made when first needed: the entries of `lits`, with RFC1951_ONE_LITERAL, that are literals; else 0. */
+	bool steps_made;
+	uint32_t steps[1u << RFC1951_LIT_BITS];
 	size_t past_n;				     /* of which the last 32 KiB count */
 	unsigned char past[2 * RFC1951_WINDOW + 16]; /* 16: copies read too far */
 };
@@ -112,7 +111,6 @@ int rfc1951_copy_past(const struct rfc1951 *z, const unsigned char *base, unsign
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define LIT_MASK ((1u << RFC1951_LIT_BITS) - 1)
 #define DIST_MASK ((1u << RFC1951_DIST_BITS) - 1)
-#define PAIR_MASK ((1u << RFC1951_PAIR_BITS) - 1)
 
 ALWAYS_INLINE uint64_t
 load64(const unsigned char *p)

@@ -5,27 +5,32 @@
  * several times as much meanwhile. So what is left of a block is cut into equal spans of bits, and all lanes decode
  * their span in turns. Where a span begins is most often not where a symbol begins; but such a reader soon falls into
  * step with the true sequence of symbols (some 50 symbols with dense floats), as most Huffman codes synchronise
- * themselves. A lane notes where its first symbols began; the true sequence, which begins with lane 0, is decoded on past
- * the end of one lane until it meets a noted place of the next: from there on that lane was right, and what it found is
- * taken. Nothing is guessed: what has not been met is thrown away and decoded again by rfc1951_serial().
+ * themselves. A lane notes where its first steps, of some symbols each, began; the true sequence, which begins with lane 0,
+ * is decoded on past the end of one lane until it meets a noted place of the next: from there on that lane was right, and
+ * what it found is taken. Nothing is guessed: what has not been met is thrown away and decoded again by rfc1951_serial().
  *
  * Where the output of a lane belongs is not known before that, so it keeps its literals one after the other, and a list
  * of its matches with the number of literals before each; write_out() puts them together.
  */
-#include <endian.h>
 #include <stdlib.h>
 
 #include "codec/rfc1951_internal.h"
 
-#define LANES 4
+#define LANES 5
 #define LITERALS_MAX 8192u
 #define MATCHES_MAX 2048u
-/* The symbols of a lane whose places are noted: so many bits of them, and no more than NOTES. */
-#define NOTES 128
-#define NOTED_BITS 1024u
-/* A step of a lane: so many symbols, of which one may be a match, in so many bits at most. */
-#define STEP 5
-#define STEP_BITS 64
+/* A step of a lane: so many literals at most, fewer where lengths are many, and one symbol more of any kind; so many
+ * symbols and bits at most. */
+#define STEP_LITERALS 5
+#define STEP_LITERALS_FEW 4
+#define STEP (STEP_LITERALS + 1)
+#define STEP_BITS (STEP_LITERALS * RFC1951_LIT_BITS + 48)
+/* The steps of a lane whose places are noted. */
+#define NOTES 24
+#define NOTED_BITS (NOTES * STEP_BITS)
+/* So many literals are copied without asking how many there are: all that are between two matches, most often. */
+#define PUT_MANY 128
+#define PUT_FEW 16
 /* In bytes. Shorter spans are not worth the time in which the lanes fall into step; positions in a lane have 16 bits. */
 #define SPAN_MIN 512u
 #define SPAN_MAX 5120u
@@ -42,13 +47,13 @@
 struct lane {
 	uint64_t pos, start, end;
 	uint64_t found; /* literals in the lower half, matches in the upper */
-	/* By the bit it begins at: 1 + the index of one of the first symbols; and what had been found before that. */
+	/* By the bit it begins at: 1 + the index of one of the first steps; and what had been found before that. */
 	unsigned char noted[NOTED_BITS];
 	uint64_t before[NOTES];
 	/* Of each match the number of literals before it, and in the upper half the lower one of its position: what it
 	 * says is read once it is known to be one. */
 	uint32_t matches[MATCHES_MAX + 1];
-	unsigned char literals[LITERALS_MAX + 32];
+	unsigned char literals[LITERALS_MAX + PUT_MANY];
 };
 
 struct rfc1951_lanes {
@@ -77,166 +82,78 @@ lane_token(const struct rfc1951 *z, const unsigned char *in, struct lane *l)
 	return 0;
 }
 
-/* A step, up to the first match. */
+/* Seldom called, and in the way where it is inlined. */
 static __attribute__((noinline)) int
-lane_step(const struct rfc1951 *z, const unsigned char *in, struct lane *l)
+rare_token(const struct rfc1951 *z, const unsigned char *in, struct lane *l)
 {
-	uint64_t had = l->found;
-	int i;
-
-	for (i = 0; i < STEP && l->found - had < ONE_MATCH; i++)
-		if (lane_token(z, in, l) != 0)
-			return 1;
-	return 0;
+	return lane_token(z, in, l);
 }
 
 /*
- * A step of one lane whose next symbols were not all literals: how many are before the one that is not would be a
- * branch mispredicted once more. Once an entry is no literal nothing is taken, and it is found again. False, and nothing
- * done, if a table's first look did not suffice.
- */
-static __attribute__((noinline)) bool
-broken_step(const struct rfc1951 *z, const unsigned char *in, struct lane *l)
-{
-	uint64_t w = peek(in, l->pos), pos = l->pos, at = (uint32_t)l->found, is_match;
-	uint32_t e, d, mask;
-	int i;
-
-#pragma GCC unroll 4
-	for (i = 0; i < STEP - 1; i++) {
-		e = z->lits[w & LIT_MASK];
-		mask = 0 - (uint32_t)(e < RFC1951_OTHER);
-		l->literals[at] = (unsigned char)(e >> 8);
-		w >>= e & mask & 63;
-		pos += e & mask & 63;
-		at += mask & 1;
-	}
-	w = peek(in, pos);
-	e = z->lits[w & LIT_MASK];
-	is_match = e >> 24;
-	d = z->dists[w >> (e & 63) & DIST_MASK] & (0 - (uint32_t)is_match);
-	if (UNLIKELY((e | d) & RFC1951_RARE))
-		return false;
-	l->literals[at] = (unsigned char)(e >> 8);
-	l->matches[l->found >> 32] = (uint32_t)at | (uint32_t)pos << 16;
-	l->found = (l->found >> 32 << 32) + at + 1 + is_match * (ONE_MATCH - 1);
-	l->pos = pos + ((e + d) & 0xff);
-	return true;
-}
-
-/*
- * Five literals for each of the first n lanes. This and match_steps() go through the lanes with each part of the work,
- * because the processor looks ahead only so far: what can be done at the same time has to stand side by side. A lane's
- * sum of entries has a flag if they were not all literals: then they do not count.
+ * The symbol behind a step's literals, be it one more or a match, without asking which: both are written, and the one
+ * that it was is kept. Asking would be a branch mispredicted all the time, as matches come at random. *pos and *found
+ * hold unless *flags says that a table's first look did not suffice.
  */
 ALWAYS_INLINE void
-literal_steps(const struct rfc1951 *z, const unsigned char *in, struct lane *lane, const uint64_t *pos,
-	      const uint64_t *found, const int n, uint32_t *sum)
+any_symbol(const struct rfc1951 *z, const unsigned char *in, struct lane *l, uint64_t *pos, uint64_t *found,
+	   uint32_t *flags)
 {
+	uint64_t w = peek(in, *pos);
+	uint32_t e = z->lits[w & LIT_MASK], is_match = e >> 24, d;
+
+	d = z->dists[w >> (e & 63) & DIST_MASK] & (0 - is_match);
+	*flags |= e | d;
+	l->literals[(uint32_t)*found] = (unsigned char)(e >> 8);
+	l->matches[*found >> 32] = (uint32_t)*found | (uint32_t)*pos << 16;
+	*found += 1 + is_match * (ONE_MATCH - 1);
+	*pos += (e + d) & 0xff;
+}
+
+/*
+ * Up to so many literals for each of the first n lanes. It goes through the lanes with each part of the work, because the
+ * processor looks ahead only so far: what can be done at the same time has to stand side by side. What is not a literal
+ * has an entry of 0, so that it takes no bits, does not count, and is found again.
+ */
+ALWAYS_INLINE void
+literal_steps(const struct rfc1951 *z, const unsigned char *in, struct lane *lane, uint64_t *pos, uint64_t *found,
+	      const int n, const int literals, uint32_t *sum)
+{
+	unsigned char *to[LANES];
 	uint64_t w[LANES];
 	int i, k;
 
-#pragma GCC unroll 4
+#pragma GCC unroll 5
 	for (i = 0; i < n; i++) {
 		w[i] = peek(in, pos[i]);
+		to[i] = lane[i].literals + (uint32_t)found[i];
 		sum[i] = 0;
 	}
 #pragma GCC unroll 5
-	for (k = 0; k < STEP; k++) {
-#pragma GCC unroll 4
+	for (k = 0; k < literals; k++) {
+#pragma GCC unroll 5
 		for (i = 0; i < n; i++) {
-			uint32_t e = z->lits[w[i] & LIT_MASK];
+			uint32_t e = z->steps[w[i] & LIT_MASK];
 
 			w[i] >>= e & 63;
 			sum[i] += e;
-			lane[i].literals[(uint32_t)found[i] + (uint32_t)k] = (unsigned char)(e >> 8);
+			to[i][k] = (unsigned char)(e >> 8);
 		}
 	}
-}
-
-/* Two bytes, of which none, one or two count. */
-ALWAYS_INLINE void
-put_pair(unsigned char *to, uint32_t pair)
-{
-	uint16_t two = htole16((uint16_t)(pair >> 8));
-
-	memcpy(to, &two, sizeof(two));
-}
-
-/*
- * For each of the first n lanes up to four literals, then one symbol without asking which: both a literal and a match
- * are written, and the one that it was is kept. A branch would be mispredicted all the time where matches are many but
- * random. False, and nothing done, if a table's first look did not suffice for one of the lanes.
- */
-ALWAYS_INLINE bool
-match_steps(const struct rfc1951 *z, const unsigned char *in, struct lane *lane, uint64_t *pos, uint64_t *found,
-	    const int n)
-{
-	uint64_t w[LANES], at[LANES];
-	uint32_t bits[LANES], e[LANES], d[LANES], flags = 0;
-	int i, k;
-
-#pragma GCC unroll 4
+#pragma GCC unroll 5
 	for (i = 0; i < n; i++) {
-		w[i] = peek(in, pos[i]);
-		at[i] = (uint32_t)found[i];
-		bits[i] = 0;
+		pos[i] += sum[i] & 0xff;
+		found[i] += sum[i] / RFC1951_ONE_LITERAL;
 	}
-	/* 10 + 10 bits, 11 + 5 of a length and 8 + 13 of a distance are the 57 that there are. */
-#pragma GCC unroll 2
-	for (k = 0; k < 2; k++) {
-#pragma GCC unroll 4
-		for (i = 0; i < n; i++) {
-			uint32_t pair = z->pairs[w[i] & PAIR_MASK];
-
-			w[i] >>= pair & 63;
-			bits[i] += pair;
-			put_pair(lane[i].literals + at[i], pair);
-			at[i] += pair >> 24;
-		}
-	}
-#pragma GCC unroll 4
-	for (i = 0; i < n; i++) {
-		e[i] = z->lits[w[i] & LIT_MASK];
-		w[i] >>= e[i] & 63;
-		lane[i].literals[at[i]] = (unsigned char)(e[i] >> 8);
-	}
-#pragma GCC unroll 4
-	for (i = 0; i < n; i++) {
-		d[i] = z->dists[w[i] & DIST_MASK] & (0 - (e[i] >> 24));
-		flags |= d[i] | e[i];
-	}
-	if (UNLIKELY(flags & RFC1951_RARE))
-		return false;
-#pragma GCC unroll 4
-	for (i = 0; i < n; i++) {
-		uint64_t is_match = e[i] >> 24;
-
-		lane[i].matches[found[i] >> 32] = (uint32_t)at[i] | (uint32_t)(pos[i] + (bits[i] & 0xff)) << 16;
-		found[i] = (found[i] >> 32 << 32) + at[i] + 1 + is_match * (ONE_MATCH - 1);
-		pos[i] += (bits[i] + e[i] + d[i]) & 0xff;
-	}
-	return true;
 }
 
 static void
-make_pairs(struct rfc1951 *z)
+make_steps(struct rfc1951 *z)
 {
 	uint32_t i;
 
-	for (i = 0; i <= PAIR_MASK; i++) {
-		uint32_t e = z->lits[i & LIT_MASK], n = e & 0xff, f, pair = 0;
-
-		if (e < RFC1951_OTHER && n <= RFC1951_PAIR_BITS) {
-			f = z->lits[i >> n];
-			if (f < RFC1951_OTHER && n + (f & 0xff) <= RFC1951_PAIR_BITS)
-				pair = 2u << 24 | (f & 0xff00) << 8 | (e + (f & 0xff));
-			else
-				pair = 1u << 24 | e;
-		}
-		z->pairs[i] = pair;
-	}
-	z->pairs_made = true;
+	for (i = 0; i <= LIT_MASK; i++)
+		z->steps[i] = z->lits[i] < RFC1951_OTHER ? z->lits[i] + RFC1951_ONE_LITERAL : 0;
+	z->steps_made = true;
 }
 
 /* How many steps the first n lanes can take before one may be at its end. */
@@ -259,43 +176,84 @@ steps(const struct lane *lane, int n)
 	return least;
 }
 
-/* The first n lanes side by side, until one has come to the end of its span (n), or lane i cannot go on (i). */
+/* What a step has behind its literals, for each of the first n lanes. False, and nothing done, if a table's first look did
+ * not suffice for one of them. */
+ALWAYS_INLINE bool
+any_symbols(const struct rfc1951 *z, const unsigned char *in, struct lane *lane, uint64_t *pos, uint64_t *found,
+	    const int n)
+{
+	uint64_t p[LANES], f[LANES];
+	uint32_t flags = 0;
+	int i;
+
+#pragma GCC unroll 5
+	for (i = 0; i < n; i++) {
+		p[i] = pos[i];
+		f[i] = found[i];
+		any_symbol(z, in, &lane[i], &p[i], &f[i], &flags);
+	}
+	if (UNLIKELY(flags & RFC1951_RARE))
+		return false;
+#pragma GCC unroll 5
+	for (i = 0; i < n; i++) {
+		pos[i] = p[i];
+		found[i] = f[i];
+	}
+	return true;
+}
+
+/* The same for one lane whose literals were fewer than a step's. */
+ALWAYS_INLINE bool
+after_literals(const struct rfc1951 *z, const unsigned char *in, struct lane *l, uint64_t *pos, uint64_t *found)
+{
+	uint64_t p = *pos, f = *found;
+	uint32_t flags = 0;
+
+	any_symbol(z, in, l, &p, &f, &flags);
+	if (UNLIKELY(flags & RFC1951_RARE))
+		return false;
+	*pos = p;
+	*found = f;
+	return true;
+}
+
+/* The first n lanes side by side, until one has come to the end of its span (n), or lane i cannot go on (i). When they
+ * begin, they note where. */
 ALWAYS_INLINE int
-side_by_side(const struct rfc1951 *z, const unsigned char *in, const int n, const bool literals)
+side_by_side(const struct rfc1951 *z, const unsigned char *in, const int n, const bool literals, const bool noting)
 {
 	struct lane *lane = z->lanes->lane;
 	uint64_t pos[LANES], found[LANES], k;
 	uint32_t sum[LANES];
-	int i, stopped = n;
+	int i, note = 0, stopped = n;
 
-	while (stopped == n && (k = steps(lane, n)) > 0) {
+	while (stopped == n && (k = steps(lane, n)) > 0 && note < NOTES) {
+		if (noting && k > (uint64_t)(NOTES - note))
+			k = (uint64_t)(NOTES - note);
 		for (i = 0; i < n; i++) {
 			pos[i] = lane[i].pos;
 			found[i] = lane[i].found;
 		}
-		for (; k > 0; k--) {
-			if (literals)
-				literal_steps(z, in, lane, pos, found, n, sum);
-			else if (LIKELY(match_steps(z, in, lane, pos, found, n)))
+		for (; k > 0 && stopped == n; k--) {
+			for (i = 1; noting && i < n; i++) {
+				lane[i].noted[pos[i] - lane[i].start] = (unsigned char)(note + 1);
+				lane[i].before[note] = found[i];
+			}
+			note += noting;
+			literal_steps(z, in, lane, pos, found, n, literals ? STEP_LITERALS : STEP_LITERALS_FEW, sum);
+			if (!literals && LIKELY(any_symbols(z, in, lane, pos, found, n)))
 				continue;
-#pragma GCC unroll 4
+#pragma GCC unroll 5
 			for (i = 0; i < n; i++) {
-				if (literals && LIKELY(sum[i] < RFC1951_OTHER)) {
-					pos[i] += sum[i] & 0xff;
-					found[i] += STEP;
+				if (literals && (LIKELY(sum[i] >= STEP_LITERALS * RFC1951_ONE_LITERAL) ||
+						 LIKELY(after_literals(z, in, &lane[i], &pos[i], &found[i]))))
 					continue;
-				}
 				lane[i].pos = pos[i];
 				lane[i].found = found[i];
-				if (!(literals && broken_step(z, in, &lane[i])) && lane_step(z, in, &lane[i]) != 0)
+				if (stopped == n && rare_token(z, in, &lane[i]) != 0)
 					stopped = i;
-				/* It may have taken more than a step's bits. */
-				if (stopped < n || lane[i].pos - pos[i] > STEP_BITS)
-					k = 1;
 				pos[i] = lane[i].pos;
 				found[i] = lane[i].found;
-				if (stopped < n)
-					break;
 			}
 		}
 		for (i = 0; i < n; i++) {
@@ -306,51 +264,32 @@ side_by_side(const struct rfc1951 *z, const unsigned char *in, const int n, cons
 	return stopped;
 }
 
-/* The first symbols of all lanes but the first, whose beginning is known. Returns how many lanes go on. */
-ALWAYS_INLINE int
-take_notes(const struct rfc1951 *z, const unsigned char *in)
-{
-	int i, k, n = LANES;
-
-	for (k = 0; k < NOTES; k++) {
-		for (i = 1; i < n; i++) {
-			struct lane *l = &z->lanes->lane[i];
-
-			if (l->pos - l->start >= NOTED_BITS)
-				continue;
-			l->noted[l->pos - l->start] = (unsigned char)(k + 1);
-			l->before[k] = l->found;
-			if (lane_token(z, in, l) != 0)
-				n = i;
-		}
-	}
-	return n;
-}
-
 ALWAYS_INLINE int
 first_lanes(const struct rfc1951 *z, const unsigned char *in, int n, const bool literals)
 {
 	switch (n) {
+	case 5:
+		return side_by_side(z, in, 5, literals, false);
 	case 4:
-		return side_by_side(z, in, 4, literals);
+		return side_by_side(z, in, 4, literals, false);
 	case 3:
-		return side_by_side(z, in, 3, literals);
+		return side_by_side(z, in, 3, literals, false);
 	case 2:
-		return side_by_side(z, in, 2, literals);
+		return side_by_side(z, in, 2, literals, false);
 	default:
-		return side_by_side(z, in, 1, literals);
+		return side_by_side(z, in, 1, literals, false);
 	}
 }
 
 /* Decode all spans; how many lanes have found something. */
 ALWAYS_INLINE int
-decode(const struct rfc1951 *z, const unsigned char *in)
+decode(const struct rfc1951 *z, const unsigned char *in, const bool literals)
 {
-	int n = take_notes(z, in), found = n < LANES ? n + 1 : LANES, i;
+	int n = side_by_side(z, in, LANES, literals, true), found = n < LANES ? n + 1 : LANES, i;
 
 	/* A lane that stops has most likely met the block's end: the later ones are not needed. */
 	for (; n > 0; n = i, found = i + 1) {
-		i = z->mode == RFC1951_LITERALS ? first_lanes(z, in, n, true) : first_lanes(z, in, n, false);
+		i = first_lanes(z, in, n, literals);
 		if (i == n)
 			break;
 	}
@@ -379,16 +318,17 @@ match_of(const struct rfc1951 *z, uint64_t w, size_t *len, size_t *dist)
 
 /* n literals, for which there is room; what is written too much is overwritten. */
 ALWAYS_INLINE void
-put(unsigned char *out, const unsigned char *literal, size_t n)
+put(unsigned char *out, const unsigned char *literal, size_t n, const size_t at_once)
 {
-	memcpy(out, literal, 16);
-	if (UNLIKELY(n > 16))
-		memcpy(out + 16, literal + 16, n - 16);
+	memcpy(out, literal, at_once);
+	if (UNLIKELY(n > at_once))
+		memcpy(out + at_once, literal + at_once, n - at_once);
 }
 
 /* Put what the lane found, but for what it found `before`, behind the output. 1: not done, as there is no room. */
 ALWAYS_INLINE int
-write_out_body(const struct rfc1951 *z, struct rfc1951_io *io, const struct lane *l, uint64_t before, const bool near)
+write_out_body(const struct rfc1951 *z, struct rfc1951_io *io, const struct lane *l, uint64_t before, const bool near,
+	       const size_t at_once)
 {
 	/* Here, not in *io, as each match waits for where the one before it ended. */
 	unsigned char *out = io->out, *const base = io->base, *const out_stop = io->out_end - RFC1951_OUT_MARGIN;
@@ -405,7 +345,7 @@ write_out_body(const struct rfc1951 *z, struct rfc1951_io *io, const struct lane
 			return 1;
 		pos = l->start + (((*m >> 16) - start) & 0xffff);
 		match_of(z, peek(in, pos), &len, &dist);
-		put(out, literal, n);
+		put(out, literal, n, at_once);
 		literal += n;
 		out += n;
 		if (near)
@@ -417,7 +357,7 @@ write_out_body(const struct rfc1951 *z, struct rfc1951_io *io, const struct lane
 	n = (size_t)(literals + (uint32_t)l->found - literal);
 	if ((ptrdiff_t)n > out_stop - out)
 		return 1;
-	put(out, literal, n);
+	put(out, literal, n, at_once);
 	io->out = out + n;
 	io->pos = l->pos;
 	return 0;
@@ -427,8 +367,13 @@ write_out_body(const struct rfc1951 *z, struct rfc1951_io *io, const struct lane
 ALWAYS_INLINE int
 write_out(const struct rfc1951 *z, struct rfc1951_io *io, const struct lane *l, uint64_t before)
 {
-	return io->out - io->base >= (ptrdiff_t)RFC1951_WINDOW ? write_out_body(z, io, l, before, true)
-							       : write_out_body(z, io, l, before, false);
+	bool near = io->out - io->base >= (ptrdiff_t)RFC1951_WINDOW;
+
+	if (z->mode == RFC1951_LITERALS)
+		return near ? write_out_body(z, io, l, before, true, PUT_MANY)
+			    : write_out_body(z, io, l, before, false, PUT_MANY);
+	return near ? write_out_body(z, io, l, before, true, PUT_FEW)
+		    : write_out_body(z, io, l, before, false, PUT_FEW);
 }
 
 /* Decode on from io->pos until a symbol begins where the lane noted one. 0: *note says which; 1: none was met. */
@@ -472,9 +417,9 @@ abreast_body(struct rfc1951 *z, struct rfc1951_io *io, uint64_t span)
 		l->found = 0;
 		memset(l->noted, 0, sizeof(l->noted));
 	}
-	if (z->mode == RFC1951_MATCHES && !z->pairs_made)
-		make_pairs(z);
-	n = decode(z, io->start);
+	if (!z->steps_made)
+		make_steps(z);
+	n = z->mode == RFC1951_LITERALS ? decode(z, io->start, true) : decode(z, io->start, false);
 	rc = write_out(z, io, &z->lanes->lane[0], 0);
 	for (i = 1; i < n && rc == 0; i++) {
 		const struct lane *l = &z->lanes->lane[i];

@@ -179,7 +179,7 @@ rfc1951_tables(struct rfc1951 *z)
 	if (table_make(&lit_alphabet, z->lits, z->lens, z->n_lit) < 0 ||
 	    table_make(&dist_alphabet, z->dists, z->lens + z->n_lit, z->n_dist) < 0)
 		return RFC1951_BAD_BLOCK;
-	z->pairs_made = false;
+	z->steps_made = false;
 	matches = matches_expected(z);
 	z->mode = matches < 32768 / RFC1951_MANY   ? RFC1951_LITERALS
 		  : matches < 32768 / RFC1951_MOST ? RFC1951_MATCHES

@@ -101,15 +101,12 @@ conn_free(struct conn **cp)
 	free(c);
 }
 
-/* Keep bytes for later: behind what is kept already. */
-int
-conn_stash(struct conn *c, const void *p, size_t n)
+char *
+conn_room(struct conn *c, size_t n)
 {
 	size_t cap;
 	char *buf;
 
-	if (n == 0)
-		return 0;
 	if (c->start == c->len)
 		c->start = c->len = 0;
 	if (c->cap - c->len < n && c->start > 0) {
@@ -121,11 +118,23 @@ conn_stash(struct conn *c, const void *p, size_t n)
 		for (cap = c->cap != 0 ? c->cap : 4096; cap - c->len < n; cap *= 2)
 			;
 		if ((buf = realloc(c->buf, cap)) == NULL)
-			return -1;
+			return NULL;
 		c->buf = buf;
 		c->cap = cap;
 	}
-	memcpy(c->buf + c->len, p, n);
+	return c->buf + c->len;
+}
+
+int
+conn_stash(struct conn *c, const void *p, size_t n)
+{
+	char *to;
+
+	if (n == 0)
+		return 0;
+	if ((to = conn_room(c, n)) == NULL)
+		return -1;
+	memcpy(to, p, n);
 	c->len += n;
 	return 0;
 }

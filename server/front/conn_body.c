@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "clock.h"
+#include "front/helpers.h"
 #include "front/request.h"
 #include "log.h"
 
@@ -18,6 +19,7 @@
 #define RECV_MAX (4 * 1024 * 1024)
 #define TURN_MAX (16 * 1024 * 1024) /* bytes of one body, received and inflated, before other connections' turn */
 #define WINDOW_MIN (16 * 1024)	    /* smaller windows are not worth a system call of their own */
+#define FEED_MAX (128 * 1024)	    /* received and inflated in turns: both fit a core's cache */
 
 bool
 conn_has_body(const struct conn *c)
@@ -181,16 +183,45 @@ pump(struct conn *c)
 
 static void pump_and_tell(struct conn *c);
 
+/* Is there more to inflate? A helper receives that itself, as long as nothing else waits for helpers: each change of
+ * threads costs as much as receiving, and the loop's processor is free for the client, or for others. */
+static bool
+feed_goes_on(struct conn *c)
+{
+	size_t n = c->head.chunked ? FEED_MAX : least(c->body_left, FEED_MAX);
+	ssize_t got;
+	char *p;
+
+	if (c->fed != PUMP_WAIT || body_ended(c) || c->discard)
+		return false;
+	if (c->start < c->len)
+		return true;
+	if (!request_body_is_coded(c->req) || helpers_wanted(c->loop->svc->helpers))
+		return false;
+	if ((p = conn_room(c, n)) == NULL) {
+		c->fed = PUMP_GONE;
+		return false;
+	}
+	got = conn_read(c, p, n);
+	if (got <= 0) {
+		c->fed = (int)read_result(c, got);
+		return false;
+	}
+	c->len += (size_t)got;
+	return true;
+}
+
 /* On a helper thread: inflating, and the making of fresh memory, take too long for a loop. Until feed_done the
  * connection is the helper's. */
 static void
 feed_work(struct helper_task *t)
 {
 	struct conn *c = request_of_task(t)->conn;
+	uint64_t begun = body_work(c);
 
 	do
 		c->fed = (int)stash_feed(c);
-	while (c->fed == PUMP_WAIT && c->start < c->len && !body_ended(c));
+	while (body_work(c) - begun < TURN_MAX && feed_goes_on(c));
 }
 
 static void tell(struct conn *c, enum pump what);

@@ -8,6 +8,8 @@
 
 /* recv without waiting and without our own recv() in between. */
 ssize_t conn_read(struct conn *c, void *p, size_t n);
+/* Room for n bytes behind what is kept already; NULL: no memory. */
+char *conn_room(struct conn *c, size_t n);
 /* Keep bytes for later, behind what is kept already; -1: no memory. */
 int conn_stash(struct conn *c, const void *p, size_t n);
 /* Throw away what comes; 0 at the end, -1 with errno (EAGAIN: nothing more for now). */

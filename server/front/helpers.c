@@ -90,6 +90,17 @@ helpers_free(struct helpers **hp)
 	free(h);
 }
 
+bool
+helpers_wanted(struct helpers *h)
+{
+	bool wanted;
+
+	pthread_mutex_lock(&h->lock);
+	wanted = h->head != NULL || h->stop;
+	pthread_mutex_unlock(&h->lock);
+	return wanted;
+}
+
 void
 helpers_submit(struct helpers *h, struct helper_task *t)
 {

@@ -5,6 +5,8 @@
 #ifndef AITERD_HELPERS_H
 #define AITERD_HELPERS_H
 
+#include <stdbool.h>
+
 #include "front/loop.h"
 
 struct helper_task {
@@ -19,6 +21,8 @@ struct helpers;
 
 struct helpers *helpers_new(int threads, struct err *e);
 void helpers_free(struct helpers **h); /* finishes what was submitted */
+/* For a task that could go on for long: does another one wait for a thread, or do they end? */
+bool helpers_wanted(struct helpers *h);
 void helpers_submit(struct helpers *h, struct helper_task *t);
 
 #endif

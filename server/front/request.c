@@ -318,6 +318,12 @@ request_body_feed(struct request *req, const unsigned char *p, size_t n)
 }
 
 bool
+request_body_is_coded(const struct request *req)
+{
+	return req->run->coding != CODING_IDENTITY;
+}
+
+bool
 request_body_is_work(const struct request *req)
 {
 	const struct compute_request *run = req->run;

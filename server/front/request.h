@@ -145,6 +145,8 @@ bool request_is_submitted(const struct request *req);
 int request_body_feed(struct request *req, const unsigned char *p, size_t n);
 /* Feeding this body is work for a helper thread: it must be unwrapped, or memory for it is made as it comes. */
 bool request_body_is_work(const struct request *req);
+/* It comes in a content coding. */
+bool request_body_is_coded(const struct request *req);
 size_t request_body_window(struct request *req, unsigned char **dst);
 int request_body_advance(struct request *req, size_t n);
 /* Bytes that came out of a compressed body so far. */

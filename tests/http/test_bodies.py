@@ -4,10 +4,12 @@ before or while they come.
 """
 import http.client
 import json
+import threading
 import unittest
+import zlib
 
 import aiterd_test as t
-from exchange import (MAX_BODY, RUN, SAFETENSORS, SMUGGLED, alive, fds, head, post, problem, quiescent, refused,
+from exchange import (MAX_BODY, RUN, SAFETENSORS, SMUGGLED, alive, fds, head, post, problem, quiescent, refused, reset,
                       rms_big, rms_body, rms_check, small_bodies_server)
 
 server = None
@@ -96,6 +98,83 @@ class Chunked(unittest.TestCase):
                 pass
             r = c.response()
             self.assertEqual(r.status, 413, r)
+        quiescent(server)
+
+
+class Compressed(unittest.TestCase):
+    """Bodies that a helper thread receives and inflates: beyond what it does in one go, and beside others."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.rows, cls.columns = 600, 4096
+        cls.body = cls.packed(rms_body(cls.rows, cls.columns))
+
+    @staticmethod
+    def packed(data):
+        c = zlib.compressobj(1, zlib.DEFLATED, 31)
+        return c.compress(data) + c.flush()
+
+    def post(self, body, *framing):
+        return post("Content-Encoding: gzip", *(framing or ["Content-Length: %d" % len(body)]))
+
+    def test_large(self):
+        """More than one go of a helper, with the next request right behind it."""
+        for name, framed, framing in (("length", self.body, ()),
+                                      ("chunks", t.chunked(self.body, 100003), ("Transfer-Encoding: chunked",)),
+                                      ("small chunks", t.chunked(self.body, 300), ("Transfer-Encoding: chunked",))):
+            with self.subTest(name), server.client(60) as c:
+                c.send(self.post(framed, *framing) + framed + head())
+                rms_check(c.response(), self.rows, self.columns)
+                self.assertEqual(c.response().status, 200)
+                alive(c)
+
+    def test_in_pieces(self):
+        """The helper finds nothing more to receive again and again."""
+        body = self.packed(rms_body(40, 1000))
+        for size in (1000, 20000, 70001):
+            with self.subTest(size), server.client(60) as c:
+                r = c.request("POST", RUN, body, [SAFETENSORS, ("Content-Encoding", "gzip")], piece=size)
+                rms_check(r, 40, 1000)
+                alive(c)
+
+    def test_side_by_side(self):
+        """More of them than helpers: all get their turns."""
+        failed = []
+
+        def one():
+            try:
+                with server.client(120) as c:
+                    c.send(self.post(self.body) + self.body)
+                    rms_check(c.response(), self.rows, self.columns)
+            except Exception as e:  # told by the main thread
+                failed.append(e)
+        threads = [threading.Thread(target=one) for _ in range(6)]
+        for th in threads:
+            th.start()
+        for th in threads:
+            th.join()
+        self.assertEqual(failed, [])
+
+    def test_wrong_in_the_middle(self):
+        """Where a moderate rest is left it is dropped and the connection lives; a large one costs the connection."""
+        whole = zlib.compressobj(1, zlib.DEFLATED, 31)
+        good = whole.compress(rms_body(self.rows, self.columns)[:5 << 20]) + whole.flush(zlib.Z_FULL_FLUSH)
+        for rest, lives in ((500000, True), (4 << 20, False)):
+            bad = good + b"\7" + bytes(rest)  # a block of the kind that does not exist
+            with self.subTest(rest), server.client(60) as c:
+                r = c.request("POST", RUN, bad, [SAFETENSORS, ("Content-Encoding", "gzip")])
+                problem(r, 400, "malformed-body")
+                if lives:
+                    alive(c)
+                else:
+                    self.assertEqual(r.get("connection"), "close")
+
+    def test_gone_in_the_middle(self):
+        for leave in (reset, lambda c: c.close()):
+            for n in (300000, len(self.body) // 2, len(self.body) - 1):
+                with server.client(60) as c:
+                    c.send(self.post(self.body) + self.body[:n])
+                    leave(c)
         quiescent(server)
 
 
