@@ -39,6 +39,17 @@ bench_line_progress(struct request *req, uint64_t runs, uint64_t of, struct text
 
 /* ---------------------------------------------------------------- a case */
 
+/* Milliseconds; a worker's word, which may be anything. */
+static void
+add_ms(struct text *t, const char *before, double ms)
+{
+	text_add(t, before);
+	if (isfinite(ms) && fabs(ms) < 1e12)
+		text_addf(t, "%.6f", ms);
+	else
+		text_add(t, "null");
+}
+
 static void
 add_samples(struct text *t, const struct tensor *samples, int row)
 {
@@ -48,19 +59,23 @@ add_samples(struct text *t, const struct tensor *samples, int row)
 		return;
 	ms += row * samples->shape[1];
 	for (int64_t i = 0; i < samples->shape[1]; i++)
-		text_addf(t, "%s%.6f", i > 0 ? "," : ",\"samples\":[", ms[i]);
+		add_ms(t, i > 0 ? "," : ",\"samples\":[", ms[i]);
 	text_add(t, "]");
 }
 
 static void
 add_times(struct text *t, const struct sample_stats *s, double batch, const struct tensor *samples, int row)
 {
-	text_addf(t, "{\"min\":%.6f,\"median\":%.6f,\"mean\":%.6f,\"p95\":%.6f,\"max\":%.6f,\"stddev\":%.6f", s->min,
-		  s->median, s->mean, s->p95, s->max, s->stddev);
-	text_addf(t, ",\"spread\":%.6f,\"iters\":%u,\"warmup\":%u", s->median > 0 ? (s->max - s->min) / s->median : 0,
-		  s->iters, s->warmup);
+	add_ms(t, "{\"min\":", s->min);
+	add_ms(t, ",\"median\":", s->median);
+	add_ms(t, ",\"mean\":", s->mean);
+	add_ms(t, ",\"p95\":", s->p95);
+	add_ms(t, ",\"max\":", s->max);
+	add_ms(t, ",\"stddev\":", s->stddev);
+	add_ms(t, ",\"spread\":", s->median > 0 ? (s->max - s->min) / s->median : 0);
+	text_addf(t, ",\"iters\":%u,\"warmup\":%u", s->iters, s->warmup);
 	if (batch > 0)
-		text_addf(t, ",\"per_sample\":%.6f", s->median / batch);
+		add_ms(t, ",\"per_sample\":", s->median / batch);
 	add_samples(t, samples, row);
 	text_add(t, "}");
 }

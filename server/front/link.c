@@ -339,6 +339,7 @@ terminate(struct msg_done *d)
 	d->impl[sizeof(d->impl) - 1] = '\0';
 	d->why_not_aiter[sizeof(d->why_not_aiter) - 1] = '\0';
 	d->baseline_impl[sizeof(d->baseline_impl) - 1] = '\0';
+	d->bench.note[sizeof(d->bench.note) - 1] = '\0';
 }
 
 /* One packet's worth; false: it was garbage. */

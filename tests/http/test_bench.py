@@ -4,6 +4,7 @@ of a case and of the request; readers that are slow or leave. Read with Python's
 """
 import http.client
 import json
+import os
 import re
 import signal
 import statistics
@@ -211,6 +212,25 @@ class Sweeps(unittest.TestCase):
         r = server.request("POST", RMS + "?rows=5", body, [("Content-Type", kind)])
         problem(r, 400, "conflicting-parameter", param="inputs")
 
+    def test_kept_inputs(self):
+        """Tensors that the server keeps, for every case of a sweep; they are free again afterwards."""
+        kind = [("Content-Type", "application/json")]
+        for name, shape in (("bench-x", [20, 64]), ("bench-w", [64])):
+            r = server.request("PUT", "/v1/tensors/" + name,
+                               json.dumps({"generate": "normal", "dtype": "bf16", "shape": shape}).encode(), kind)
+            self.assertEqual(r.status, 201)
+        body = json.dumps({"inputs": {"x": {"tensor": "bench-x"}, "weight": {"tensor": "bench-w"}},
+                           "params": {"eps": [1e-6, 1e-3], "mode": ["cold", "warm"], "iters": 2}}).encode()
+        with Bench(RMS, body=body, kind="application/json") as b:
+            for _ in range(4):
+                x = b.line()
+                self.assertEqual(x["inputs"]["x"], {"dtype": "bf16", "shape": [20, 64]})
+                check_case(x, 4 * 20 * 64, 2 * 20 * 64 * 2 + 128)
+            self.assertEqual(b.line()["failed"], 0)
+        for name in ("bench-x", "bench-w"):
+            until(lambda: not json.loads(server.request("GET", "/v1/tensors").body)["in_use_bytes"], "nothing uses them")
+            self.assertEqual(server.request("DELETE", "/v1/tensors/" + name).status, 204)
+
     def test_samples_and_baseline(self):
         x, = lines(ATTENTION, batch=2, seqlen=32, heads=2, head_dim=16, iters=7, warmup=1, baseline="naive", samples="true")
         check_times(x["kernel_ms"], 7, 1, 2, True)
@@ -359,6 +379,17 @@ class Streams(unittest.TestCase):
             s.check_sanitizers()
         finally:
             s.kill()
+
+    def test_a_worker_that_dies(self):
+        """Its case fails with the worker's end, the next one runs on the new worker."""
+        with Bench(ATTENTION, batch=2, seqlen="16,512,16", mode="warm", iters=5000, progress="true") as b:
+            while b.line().get("progress", {}).get("index") != 1:
+                pass
+            os.kill(info(server)["devices"][0]["pid"], signal.SIGKILL)
+            failed, good, done = [x for x in iter(b.line, None) if "progress" not in x]
+        self.assertEqual(failed["error"]["type"], "/problems/worker-crashed")
+        self.assertEqual((good["index"], good["validated"]), (2, True))
+        self.assertEqual(done, {"done": True, "cases": 3, "failed": 1})
 
     def test_keep_alive(self):
         """After the last chunk the connection serves on."""

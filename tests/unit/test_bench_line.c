@@ -171,6 +171,21 @@ Test(bench_line, nothing_is_claimed_without_ground)
 	cJSON_Delete(tree);
 }
 
+/* A worker may lie; what leaves the server is JSON. */
+Test(bench_line, wild_numbers)
+{
+	cJSON *tree;
+
+	run.done.kernel = (struct sample_stats){.min = NAN, .median = INFINITY, .mean = -INFINITY, .max = 1e300};
+	run.done.baseline = run.done.kernel;
+	run.done.bench.max_diff_after = INFINITY;
+	snprintf(run.done.baseline_impl, sizeof(run.done.baseline_impl), "naive:x");
+	tree = line();
+	cr_assert(cJSON_IsNull(at(tree, "kernel_ms.median")) && cJSON_IsNull(at(tree, "kernel_ms.max")));
+	cr_assert(cJSON_IsNull(at(tree, "baseline.speedup")));
+	cJSON_Delete(tree);
+}
+
 Test(bench_line, the_rest_of_it)
 {
 	int64_t shape[2] = {1, 4};
