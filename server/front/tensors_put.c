@@ -118,8 +118,7 @@ put_work(struct helper_task *task)
 		if (rc == -1)
 			return;
 	} while (q->verdict == STORE_CHANGED);
-	if (q->verdict == STORE_NO_MEMORY)
-		err_set(e, ERR_OUT_OF_MEMORY, "no memory for the tensor's name");
+	(void)store_name_refused(q->verdict, req->op_name, e);
 }
 
 static void
