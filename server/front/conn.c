@@ -346,6 +346,13 @@ conn_is_quiet(const struct conn *c)
 }
 
 void
+conn_wait(struct conn *c, struct request *req)
+{
+	c->state = CONN_HANDLED;
+	c->req = req;
+}
+
+void
 conn_request_end(struct conn *c)
 {
 	conn_unwatch(c);
@@ -447,8 +454,10 @@ conn_sweep(struct loop *l, uint64_t now_ns)
 		case CONN_HANDLED:
 			if (c->req != NULL && conn_client_gone(c))
 				request_gone(c->req);
-			else if (c->req != NULL)
+			else if (c->req != NULL) {
 				request_overdue(c->req, now_ns);
+				request_tick(c->req, now_ns);
+			}
 			break;
 		case CONN_LINGER:
 			if (now_ns < c->linger_until_ns)

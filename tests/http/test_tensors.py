@@ -527,6 +527,60 @@ class Limits(unittest.TestCase):
             clean(s)
             calls.nothing_lent(s)
 
+    def test_what_is_kept_is_no_body(self):
+        """The limit of a body holds for each one that is sent, not for what its request names."""
+        call = calls.attention("fp32", shape=(1, 96, 96, 2, 2, 64, 64), lse=False)
+        with t.Server(*SMALL, "--max-body", "64K") as s:
+            problem(calls.send(s, call), 413, "too-large")
+            for n, a in call.tensors.items():
+                put(s, n, a, 201)
+            call.check(outputs(run(s, call.op, {n: n for n in call.tensors}, "format=safetensors")))
+            clean(s)
+
+    def test_many_clients(self):
+        """Names that several clients replace, read, use and forget at the same time: each reply is of one tensor, whole."""
+        wrong = []
+
+        def work(seed):
+            rng = np.random.default_rng(seed)
+            try:
+                for _ in range(40):
+                    name, value, what = "n%d" % rng.integers(3), float(rng.integers(1, 100)), rng.integers(6)
+                    path = "/v1/tensors/" + name
+                    if what < 2:
+                        a = np.full((int(rng.integers(1, 40)), 1024), value, np.float32)
+                        assert s.request("PUT", path, t.npy(a)).status in (200, 201)
+                    elif what == 2:
+                        assert s.request("DELETE", path).status in (204, 404)
+                    elif what == 3:
+                        r = s.request("GET", path)
+                        if r.status == 200:
+                            a = t.npy_parse(r.body)
+                            assert (a == a[0, 0]).all() and r.get("etag") == '"%s"' % tensor_id(a), r
+                        else:
+                            problem(r, 404, "not-found")
+                    else:
+                        body = {"inputs": {"x": {"tensor": name}, "weight": {"generate": "ones", "dtype": "fp32", "shape": [1024]}}}
+                        r = s.request("POST", "/v1/ops/rmsnorm?format=safetensors&keep.out=n%d" % rng.integers(3),
+                                      json.dumps(body).encode(), [JSON])
+                        if r.status == 200:
+                            assert np.allclose(outputs(r)["out"], 1, atol=1e-4), outputs(r)["out"]
+                        else:
+                            problem(r, 422, "unknown-tensor")
+            except Exception as e:
+                wrong.append(e)
+        with t.Server(*SMALL, "--arena", "64M", "--tensors-quota", "8M") as s:
+            threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+            for x in threads:
+                x.start()
+            for x in threads:
+                x.join()
+            self.assertEqual(wrong, [])
+            self.assertLessEqual(listed(s)["bytes"], 8 << 20)
+            self.assertEqual(listed(s)["in_use_bytes"], 0)
+            clean(s)
+            calls.nothing_lent(s)
+
     def test_bad_options(self):
         for options in (("--arena", "16M", "--tensors-quota", "17M"), ("--tensors-ttl", "0"), ("--tensors-quota", "x")):
             with self.assertRaisesRegex(AssertionError, "tensors-"):
