@@ -316,7 +316,7 @@ forget_all(void *cls)
 
 Test(copies, what_a_job_uses_is_not_taken_from_it)
 {
-	const struct run_watch watch = {forget_all, NULL};
+	const struct run_watch watch = {.cancelled = forget_all};
 
 	run(0, 6, 0);
 	run(0, 7, 0);
