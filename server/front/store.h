@@ -21,7 +21,7 @@
 
 #define STORE_NAME_MAX 128
 #define STORE_NAMES_MAX 65536 /* one tensor may have many, which the quota does not count */
-#define STORE_OWNER_ALL 0 /* there are no keys: everything is everybody's */
+#define STORE_OWNER_ALL 0     /* there are no keys: everything is everybody's */
 
 struct store;
 struct kept; /* one tensor; whoever has a pointer to it has a reference */

@@ -262,18 +262,6 @@ Test(store, contents_are_found_and_not_kept_twice)
 	cr_assert_not(has(&f, id));
 	store_unref(f.store, &c);
 
-	/* Both of them named: forgotten by the id, none is found by it. */
-	a = make(&f, 0, 100, 1, &e);
-	c = make(&f, 0, 100, 1, &e);
-	name(&f, &a, "one");
-	name(&f, &c, "two");
-	cr_assert_str_eq(store_id(f.store, a), store_id(f.store, c));
-	store_unref(f.store, &a);
-	store_unref(f.store, &c);
-	cr_assert_eq(store_forget(f.store, 0, id, strlen(id), NULL), STORE_REPLACED);
-	cr_assert_str_eq(names(&f, 0), "");
-	cr_assert_not(has(&f, id));
-
 	/* The same under another owner is another. */
 	a = make(&f, 0, 10, 7, &e);
 	b = make(&f, 9, 10, 7, &e);
@@ -283,33 +271,6 @@ Test(store, contents_are_found_and_not_kept_twice)
 	cr_assert_neq(a, b);
 	store_unref(f.store, &a);
 	store_unref(f.store, &b);
-	end(&f);
-}
-
-/* Names of one tensor cost the quota nothing, but memory. */
-Test(store, there_may_be_so_many_names)
-{
-	struct store_stats st;
-	struct fixture f;
-	struct err e = {0};
-	struct kept *a;
-	char text[16];
-
-	begin(&f, 10 * PIECE);
-	a = make(&f, 0, 100, 1, &e);
-	for (int i = 0; i < STORE_NAMES_MAX; i++) {
-		snprintf(text, sizeof(text), "n%d", i);
-		cr_assert_eq(name(&f, &a, text), STORE_CREATED);
-	}
-	cr_assert_eq(name(&f, &a, "more"), STORE_FULL);
-	cr_assert_eq(store_name_refused(STORE_FULL, "more", &e), -1);
-	cr_assert_eq(e.code, ERR_OVER_QUOTA);
-	cr_assert_eq(name(&f, &a, "n7"), STORE_REPLACED, "no name more");
-	cr_assert_eq(store_forget(f.store, 0, "n8", 2, NULL), STORE_REPLACED);
-	cr_assert_eq(name(&f, &a, "more"), STORE_CREATED);
-	store_stats(f.store, &st);
-	cr_assert_eq(st.names, STORE_NAMES_MAX);
-	store_unref(f.store, &a);
 	end(&f);
 }
 
