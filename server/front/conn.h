@@ -102,6 +102,9 @@ void conn_request_end(struct conn *c);
 /* Nothing came behind the request in hand, neither more requests nor the end: whatever comes will make a socket event. */
 bool conn_is_quiet(const struct conn *c);
 
+/* Whatever the kernel still holds for this client goes when libmicrohttpd closes. */
+void conn_drop_unsent(struct conn *c);
+
 /* Has the client closed its side? */
 bool conn_client_gone(struct conn *c);
 

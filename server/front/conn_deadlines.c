@@ -99,13 +99,20 @@ bytes_taken(const struct conn *c, uint64_t *n)
 	return true;
 }
 
+void
+conn_drop_unsent(struct conn *c)
+{
+	struct linger at_once = {1, 0};
+
+	setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
 /* A reply in libmicrohttpd's hands. Small ones follow each other without a pause when the client has asked ahead and
  * does not read, so the pace is the connection's, not the reply's. */
 static void
 sweep_reply(struct conn *c, uint64_t now)
 {
 	const struct options *o = c->loop->svc->opt;
-	struct linger at_once = {1, 0};
 	uint64_t taken, grown = 0;
 
 	if (!c->replying || o->min_reply_rate == 0 || !bytes_taken(c, &taken)) {
@@ -116,8 +123,8 @@ sweep_reply(struct conn *c, uint64_t now)
 		return;
 	log_debug("a client took %llu bytes of its reply in %g s, at least %llu bytes/s are wanted: cut off",
 		  (unsigned long long)grown, o->idle_timeout, (unsigned long long)o->min_reply_rate);
-	/* libmicrohttpd notices and closes; what waits in the kernel goes too. */
-	setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	conn_drop_unsent(c);
+	/* libmicrohttpd notices, and closes. */
 	shutdown(c->fd, SHUT_RDWR);
 }
 

@@ -246,12 +246,15 @@ completed(void *cls, struct MHD_Connection *mc, void **ctx, enum MHD_RequestTerm
 	struct request *req = *ctx;
 	struct http *h = cls;
 
-	(void)mc, (void)why;
+	(void)mc;
 	*ctx = NULL;
 	h->moved = true;
 	if (req == NULL)
 		return;
 	let_go(h, req);
+	/* Nobody takes the reply: then its rest, some megabytes, is not to wait in the kernel either. */
+	if (why == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED && req->conn->replying)
+		conn_drop_unsent(req->conn);
 	request_end(req);
 }
 
