@@ -85,6 +85,9 @@ struct mem {
 void mem_init(struct mem *m, struct arena_pool *pool, uint64_t limit);
 void mem_fini(struct mem *m); /* returns all arenas; idempotent */
 
+/* Give back what was borrowed but for where these n places are; no tensor may lie in the rest any more. */
+void mem_shed(struct mem *m, const void *const *keep, int n);
+
 /* Hint: about this many bytes will be wanted in all (the Content-Length); borrows one arena for them. */
 int mem_expect(struct mem *m, uint64_t bytes, struct err *e);
 

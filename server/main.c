@@ -14,9 +14,11 @@
 #include "clock.h"
 #include "front/conn.h"
 #include "front/helpers.h"
+#include "front/jobs.h"
 #include "front/listen.h"
 #include "front/loop.h"
 #include "front/peers.h"
+#include "front/request.h"
 #include "front/spawn.h"
 #include "front/store.h"
 #include "log.h"
@@ -132,7 +134,7 @@ start(struct service *svc, const struct options *o)
 	svc->started_ns = clock_ns();
 	svc->n_loops = o->loops > 0 ? (int)o->loops : cores() < 8 ? cores() : 8;
 	if (conn_setup(svc, &e) == -1 || (svc->pool = arena_pool_new(arena, o->prefault, &e)) == NULL ||
-	    (svc->helpers = helpers_new(svc->n_loops, &e)) == NULL)
+	    (svc->helpers = helpers_new(svc->n_loops, &e)) == NULL || (svc->jobs = request_jobs_new(svc, &e)) == NULL)
 		fatal("%s", e.msg);
 	tensors.pool = svc->pool;
 	if ((svc->store = store_new(&tensors)) == NULL)
@@ -205,6 +207,7 @@ serve(struct service *svc)
 		if ((now = clock_ns()) >= next_trim) {
 			store_sweep(svc->store);
 			arena_pool_trim(svc->pool, (unsigned)svc->opt->arena_idle);
+			jobs_expire(svc->jobs, now);
 			next_trim = now + 1000000000u;
 		}
 	}
@@ -224,6 +227,9 @@ finish(struct service *svc)
 		loop_join(svc->loops[i]);
 	listen_close(svc);
 	supervisor_free(&svc->sup);
+	for (i = 0; i < svc->n_loops; i++)
+		loop_close(svc->loops[i]);
+	jobs_free(&svc->jobs);
 	for (i = 0; i < svc->n_loops; i++)
 		loop_free(&svc->loops[i]);
 	helpers_free(&svc->helpers);

@@ -29,6 +29,28 @@ mem_fini(struct mem *m)
 	m->bytes = 0;
 }
 
+void
+mem_shed(struct mem *m, const void *const *keep, int n)
+{
+	int kept = 0;
+
+	for (int i = 0; i < m->n; i++) {
+		struct mem_block b = m->blocks[i];
+		bool wanted = false;
+
+		for (int k = 0; k < n && !wanted; k++)
+			wanted = (const unsigned char *)keep[k] >= b.data &&
+				 (const unsigned char *)keep[k] < b.data + b.size;
+		if (wanted) {
+			m->blocks[kept++] = b;
+			continue;
+		}
+		arena_return(m->pool, &b, 1);
+		m->bytes -= b.size;
+	}
+	m->n = kept;
+}
+
 static struct mem_block *
 mem_borrow(struct mem *m, uint64_t bytes, struct err *e)
 {

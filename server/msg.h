@@ -32,7 +32,7 @@
 #include "ops/op.h"
 #include "tensor.h"
 
-#define MSG_VERSION 2
+#define MSG_VERSION 3
 #define MSG_OPS_MAX 32
 #define MSG_IMPL_MAX 112
 #define MSG_WHY_MAX 320
@@ -72,6 +72,7 @@ struct device_info {
 	uint32_t compute_units;		    /* cpu: threads used */
 	uint32_t clock_mhz;		    /* 0: unknown */
 	uint64_t memory_total, memory_free; /* bytes; cpu: of the machine */
+	uint64_t cache_bytes;		    /* of the last-level cache; cpu: of all together; 0: unknown */
 	char aiter[MSG_WHY_MAX]; /* which of AITER's kernels it has, or what is wrong with them; "": no talk of any */
 	uint8_t timing_meaningless; /* emulated */
 	uint8_t reserved0[7];
@@ -92,6 +93,9 @@ struct msg_map { /* + the memfd as SCM_RIGHTS; UNMAP without */
 	uint64_t bytes;
 };
 
+/* A job that is timed with care: bench.h in worker/ tells how. */
+enum bench_mode { BENCH_NONE, BENCH_COLD, BENCH_WARM };
+
 struct msg_job {
 	struct msg m;
 	struct op_call call;
@@ -101,8 +105,12 @@ struct msg_job {
 	uint32_t warmup, iters;	       /* iters >= 1 */
 	uint32_t flush;		       /* clear the caches before each timed iteration */
 	uint32_t dry;		       /* do not run: say what would; tensors have no place in memory */
-	uint64_t deadline_ns;	       /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
-	uint64_t submitted_ns;	       /* the same clock; link_submit sets it */
+	uint32_t bench;		       /* enum bench_mode */
+	uint32_t reserved0;
+	/* For each timed run's milliseconds in their order: fp64 [1 or, with a baseline, 2, iters]. DT_NONE: not wanted. */
+	struct tensor samples;
+	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; a job whose time is up when its turn comes is refused */
+	uint64_t submitted_ns; /* the same clock; link_submit sets it */
 };
 
 #define MSG_FORGET_MAX 30
@@ -125,6 +133,19 @@ struct memory_stats { /* bytes */
 	uint64_t device_free, device_total;
 };
 
+/* What became of a bench job beside its times. */
+struct bench_outcome {
+	uint64_t cache_bytes;	 /* the device's last-level cache, as the worker took it */
+	uint64_t rotation_bytes; /* of inputs and outputs that the runs went through in turn */
+	uint32_t copies;	 /* of them; 1: always the same */
+	uint8_t cold;	   /* what a run touches had left the caches: rotation_bytes is at least twice cache_bytes */
+	uint8_t validated; /* the timed runs' outputs are those of the first run, or as near as the operator's tolerance */
+	uint8_t identical; /* and bit for bit so */
+	uint8_t reserved0;
+	double max_diff_after;	/* largest difference; NaN when a side has a NaN the other lacks */
+	char note[MSG_WHY_MAX]; /* why it is not cold though asked for, where the outputs differ; "": nothing to say */
+};
+
 struct msg_done {
 	struct msg m;
 	struct err err;			 /* code ERR_NONE: it worked */
@@ -137,10 +158,11 @@ struct msg_done {
 	double upload_ms, download_ms; /* host to device and back; 0 on the cpu, where nothing moves */
 	double wait_ms;		       /* from its submission to its turn */
 	struct memory_stats memory;
+	struct bench_outcome bench;
 };
 
 /* The worker's status page: a memfd made by the supervisor, its fd is WORKER_FD_BASE + loops + 1. The
- * front reads it only to tell which job was running at a death and since when. */
+ * front reads it to tell which job was running at a death, since when, and how far the running one is. */
 struct worker_status {
 	_Atomic uint64_t running_loop; /* socket number + 1, 0: idle */
 	_Atomic uint64_t running_id;
@@ -148,6 +170,7 @@ struct worker_status {
 	_Atomic uint64_t finished;	   /* jobs, ever */
 	_Atomic uint64_t busy_ns;
 	_Atomic uint64_t allocated, peak; /* device memory now, and ever */
+	_Atomic uint64_t runs, runs_of;	  /* of the running job: done so far, in all; 0 of 0: not told yet */
 };
 
 /* What a build is called: version and a checksum of the message layout. */

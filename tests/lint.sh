@@ -92,8 +92,9 @@ header_in() {
 	grep_in "$server_files" "^# *include *[<\"]([a-z]+/)?$1[>\"]" | grep -vE "^($2):" | rule "$1 stays in its files ($2)"
 }
 header_in 'microhttpd\.h' 'server/front/http\.c|server/front/loop\.c'
-header_in 'cJSON\.h' 'server/codec/[a-z0-9_]+\.[ch]|server/front/(v1|v2)[a-z0-9_]*\.c|demo/demo\.c'
-header_in '(zlib|zstd|igzip_lib|isa-l)\.h' 'server/codec/[a-z0-9_]+\.[ch]'
+header_in 'cJSON\.h' 'server/codec/[a-z0-9_]+\.[ch]|server/front/(v1|v2)[a-z0-9_]*\.c|demo/demo\.c|clients/c/[a-z0-9_/]+\.[ch]'
+header_in '(zlib|zstd|igzip_lib|isa-l)\.h' 'server/codec/[a-z0-9_]+\.[ch]|clients/c/body\.c'
+header_in 'curl\.h' 'clients/c/(http|url)\.c|clients/c/lib\.h'
 header_in '(cblas|openblas)\.h' 'server/ops/[a-z0-9_]+_cpu\.c|server/front/no_blas\.c'
 header_in 'immintrin\.h' 'server/ops/[a-z0-9_]+\.[ch]|server/codec/[a-z0-9_]+\.[ch]'
 header_in 'sd-daemon\.h' 'server/main\.c|server/front/[a-z0-9_]+\.c'
@@ -108,6 +109,8 @@ arrow 'server/(arena|arena_slab|digits|err|line|log|mem|msg|options|tensor|text)
 arrow 'server/ops/' '(front|codec)/'
 arrow 'server/codec/' '(front|worker)/'
 arrow 'server/worker/' '(front|codec)/'
+arrow 'clients/c/' '(front|worker|ops)/'
+arrow 'clients/c/ctl/' 'lib\.h'
 
 grep_in "$text" '\b(TODO|FIXME|XXX)\b' | grep -vE '^(tests/lint\.sh|CONTRIBUTING\.md):' | rule "no notes to oneself"
 grep_in "$text" '[[:blank:]]+$' | rule "no blanks at the end of a line"

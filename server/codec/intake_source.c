@@ -272,6 +272,7 @@ static int
 add_kept(struct intake *in, const struct source *s, const char *name, size_t len, struct err *e)
 {
 	const cJSON *kept = s->member[KEY_TENSOR];
+	uint64_t limit = in->limits.tensor_bytes;
 	struct intake_tensor *it;
 	struct tensor t;
 
@@ -287,7 +288,9 @@ add_kept(struct intake *in, const struct source *s, const char *name, size_t len
 				 "input %s: no tensors are kept here; send data or base64, or generate", s->name);
 	if (in->kept(in->kept_cls, s->name, kept->valuestring, &t, e) < 0)
 		return -1;
+	in->limits.tensor_bytes = UINT64_MAX; /* which is about what a request brings along */
 	it = intake_announce(in, name, len, (enum dtype)t.dtype, t.rank, t.shape, e);
+	in->limits.tensor_bytes = limit;
 	if (!it)
 		return -1;
 	it->t = t;

@@ -388,6 +388,13 @@ conn_is_quiet(const struct conn *c)
 }
 
 void
+conn_wait(struct conn *c, struct request *req)
+{
+	c->state = CONN_HANDLED;
+	c->req = req;
+}
+
+void
 conn_request_end(struct conn *c)
 {
 	conn_unwatch(c);

@@ -96,6 +96,9 @@ bool conn_body_discard(struct conn *c, struct request *req);
  * request_gone() follows at its end when req is set. */
 void conn_refuse(struct conn *c, const char *text, size_t len, struct request *req);
 
+/* The request, without a body or with all of it, is answered later; its client is watched meanwhile. */
+void conn_wait(struct conn *c, struct request *req);
+
 /* The reply is sent (or the request is over otherwise): the next head may come. */
 void conn_request_end(struct conn *c);
 

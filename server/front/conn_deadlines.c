@@ -85,7 +85,7 @@ refuse:
 }
 
 /* What the client's machine has confirmed of all that was sent to it: other than what the socket has taken, this does not
- * count what waits in a buffer here. */
+ * count what waits in a buffer here. false: nothing waits for the client (it may wait for us), or it cannot be known. */
 static bool
 bytes_taken(const struct conn *c, uint64_t *n)
 {
@@ -93,10 +93,10 @@ bytes_taken(const struct conn *c, uint64_t *n)
 	socklen_t len = sizeof(info);
 
 	if (!c->tcp || getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == -1 ||
-	    len < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked))
+	    len < offsetof(struct tcp_info, tcpi_notsent_bytes) + sizeof(info.tcpi_notsent_bytes))
 		return false;
 	*n = info.tcpi_bytes_acked;
-	return true;
+	return info.tcpi_notsent_bytes > 0 || info.tcpi_unacked > 0;
 }
 
 void
@@ -152,8 +152,10 @@ conn_sweep(struct loop *l, uint64_t now_ns)
 		case CONN_HANDLED:
 			if (c->req != NULL && conn_client_gone(c))
 				request_gone(c->req);
-			else if (c->req != NULL)
+			else if (c->req != NULL) {
 				request_overdue(c->req, now_ns);
+				request_tick(c->req, now_ns);
+			}
 			break;
 		case CONN_LINGER:
 			if (now_ns < c->linger_until_ns)

@@ -18,13 +18,15 @@
 #include "front/conn.h"
 #include "front/problem.h"
 #include "front/request.h"
+#include "front/stream.h"
 #include "log.h"
 #include "text.h"
 
 #define COPY_MAX (32 * 1024) /* replies up to this size leave as one block together with their head */
-#define HELD_MAX 64	     /* requests that wait without being suspended */
-#define HELD_NS 20000000u    /* while there are such, libmicrohttpd runs that often: its timeouts must not find them */
-#define HELD_ASKS 16	     /* that often libmicrohttpd asks for a reply in vain before the request is suspended */
+#define STREAM_BLOCK (32 * 1024)
+#define HELD_MAX 64	  /* requests that wait without being suspended */
+#define HELD_NS 20000000u /* while there are such, libmicrohttpd runs that often: its timeouts must not find them */
+#define HELD_ASKS 16	  /* that often libmicrohttpd asks for a reply in vain before the request is suspended */
 
 struct http {
 	struct loop *loop;
@@ -96,7 +98,8 @@ add_headers(struct MHD_Response *r, const struct request *req)
 	ok = ok && add(r, "ETag", p->etag);
 	ok = ok && add(r, "Location", p->location);
 	ok = ok && add(r, "Aiterd-Tensor", p->tensor);
-	if (req->run != NULL)
+	ok = ok && add(r, "Preference-Applied", p->applied);
+	if (req->run != NULL || (req->asks != NULL && p->applied == NULL))
 		ok = ok && add(r, "Vary", "Accept, Accept-Encoding");
 	if (p->timing[0] != '\0')
 		ok = ok && add(r, "Server-Timing", p->timing);
@@ -151,10 +154,37 @@ make_response(struct request *req)
 	return r;
 }
 
+/* More of a reply that is still being made: when there is nothing yet the connection is suspended, until http_resume(). */
+static ssize_t
+read_stream(void *cls, uint64_t pos, char *buf, size_t size)
+{
+	struct request *req = cls;
+	ssize_t n = stream_read(req, buf, size);
+
+	(void)pos;
+	if (n == 0)
+		MHD_suspend_connection(req->mhd);
+	return n > 0 || n == 0 ? n : n == -1 ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static struct MHD_Response *
+make_stream(struct request *req)
+{
+	struct MHD_Response *r;
+
+	req->refs++;
+	r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, req, response_done);
+	if (r == NULL)
+		req->refs--;
+	else if (req->events)
+		(void)add(r, "Cache-Control", "no-cache");
+	return r;
+}
+
 static enum MHD_Result
 queue_reply(struct MHD_Connection *mc, struct request *req)
 {
-	struct MHD_Response *r = make_response(req);
+	struct MHD_Response *r = req->stream != NULL ? make_stream(req) : make_response(req);
 	enum MHD_Result ok;
 
 	if (r == NULL || !add_headers(r, req)) {

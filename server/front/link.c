@@ -164,8 +164,8 @@ map_slabs(struct link *l, const struct link_job *j)
 {
 	uint32_t last = UINT32_MAX;
 
-	for (int i = 0; i < OP_TENSORS_MAX && !j->msg.dry; i++) {
-		const struct tensor *t = &j->msg.call.tensors[i];
+	for (int i = 0; i <= OP_TENSORS_MAX && !j->msg.dry; i++) {
+		const struct tensor *t = i < OP_TENSORS_MAX ? &j->msg.call.tensors[i] : &j->msg.samples;
 		struct msg_map map = {.m = {.type = MSG_MAP, .length = sizeof(map)}};
 		int fd;
 
@@ -339,6 +339,7 @@ terminate(struct msg_done *d)
 	d->impl[sizeof(d->impl) - 1] = '\0';
 	d->why_not_aiter[sizeof(d->why_not_aiter) - 1] = '\0';
 	d->baseline_impl[sizeof(d->baseline_impl) - 1] = '\0';
+	d->bench.note[sizeof(d->bench.note) - 1] = '\0';
 }
 
 /* One packet's worth; false: it was garbage. */
@@ -510,6 +511,16 @@ is_running(const struct link *l, const struct link_job *j)
 {
 	return l->st && atomic_load_explicit(&l->st->running_loop, memory_order_acquire) == (uint64_t)l->c.loop + 1 &&
 	       atomic_load_explicit(&l->st->running_id, memory_order_acquire) == j->msg.m.id;
+}
+
+bool
+link_progress(const struct link *l, const struct link_job *j, uint64_t *runs, uint64_t *of)
+{
+	if (j->state != J_SENT || !is_running(l, j))
+		return false;
+	*runs = atomic_load_explicit(&l->st->runs, memory_order_relaxed);
+	*of = atomic_load_explicit(&l->st->runs_of, memory_order_relaxed);
+	return *of > 0 && is_running(l, j); /* the page may have gone on to the next job meanwhile */
 }
 
 void

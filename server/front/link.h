@@ -67,6 +67,9 @@ void link_awake(struct link *l);
  * worker may say so itself, otherwise it is killed). Once a second or so when idle: tells the worker of slabs given back. */
 void link_expire(struct link *l, uint64_t now_ns);
 
+/* How many of a job's runs are done, warm-up included, of how many; false when it does not run (yet). */
+bool link_progress(const struct link *l, const struct link_job *job, uint64_t *runs, uint64_t *of);
+
 unsigned link_queued(const struct link *l); /* jobs, running one included */
 
 #endif

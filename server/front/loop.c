@@ -562,6 +562,12 @@ loop_join(struct loop *l)
 }
 
 void
+loop_close(struct loop *l)
+{
+	http_free(&l->http);
+}
+
+void
 loop_free(struct loop **lp)
 {
 	struct loop *l = *lp;

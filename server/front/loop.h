@@ -85,6 +85,8 @@ int loop_start(struct loop *l, struct err *e);
 /* Any thread: the loop ends after this turn. */
 void loop_stop(struct loop *l);
 void loop_join(struct loop *l);
+/* All its connections; before any loop is freed, as they may use what others have made. */
+void loop_close(struct loop *l);
 void loop_free(struct loop **l);
 
 /* Any thread. */

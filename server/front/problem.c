@@ -80,6 +80,10 @@ problem_reason(int status)
 		return "Not Acceptable";
 	case 408:
 		return "Request Timeout";
+	case 409:
+		return "Conflict";
+	case 410:
+		return "Gone";
 	case 412:
 		return "Precondition Failed";
 	case 413:

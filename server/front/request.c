@@ -7,9 +7,12 @@
 #include <string.h>
 
 #include "clock.h"
+#include "front/bench.h"
 #include "front/http.h"
+#include "front/jobs.h"
 #include "front/problem.h"
 #include "front/routes.h"
+#include "front/stream.h"
 #include "front/tensors.h"
 #include "log.h"
 
@@ -75,30 +78,32 @@ request_new(struct conn *c, void *mhd)
 	return req;
 }
 
+/* All but what a reply may lie in. */
 static void
-compute_free(struct request *req)
+compute_shed(struct compute_request *run)
 {
-	struct compute_request *run = req->run;
-	struct service *svc = req->loop->svc;
-
-	if (run == NULL)
-		return;
 	inflater_free(&run->inflater);
 	decoder_free(&run->decoder);
 	intake_fini(&run->in);
+	bench_free(&run->bench);
 	request_check_free(&run->check);
+	free(run->fill);
+	run->fill = NULL;
+	text_fini(&run->hints);
+}
+
+static void
+compute_fini(struct request *req)
+{
+	struct compute_request *run = req->run;
+
+	compute_shed(run);
 	request_keep_free(req);
 	tensors_request_free(req);
 	mem_fini(&run->mem);
-	free(run->fill);
-	text_fini(&run->hints);
 	text_fini(&run->kept);
 	text_fini(&run->stats);
 	text_fini(&run->stats_quoted);
-	if (run->counted)
-		atomic_fetch_sub(&svc->requests, 1);
-	spare_give(&req->loop->computes, run);
-	req->run = NULL;
 }
 
 void
@@ -107,8 +112,39 @@ request_unref(struct request *req)
 	if (--req->refs > 0)
 		return;
 	body_fini(&req->reply.body);
-	compute_free(req);
+	stream_free(&req->stream);
+	if (req->run != NULL) {
+		compute_fini(req);
+		spare_give(&req->loop->computes, req->run);
+	}
+	if (req->counted)
+		atomic_fetch_sub(&req->loop->svc->requests, 1);
+	jobs_unref(req->loop->svc->jobs, &req->asks);
 	spare_give(&req->loop->requests, req);
+}
+
+void
+request_shed(struct request *req)
+{
+	const void *keep[BODY_PIECES_MAX];
+	int n = req->reply.body.n;
+
+	for (int i = 0; i < n; i++)
+		keep[i] = req->reply.body.pieces[i].p;
+	compute_shed(req->run);
+	mem_shed(&req->run->mem, keep, n);
+	request_kept_shed(req->run, keep, n);
+	stream_free(&req->stream);
+}
+
+void
+request_free_work(struct request *work)
+{
+	body_fini(&work->reply.body);
+	stream_free(&work->stream);
+	compute_fini(work);
+	free(work->run);
+	free(work);
 }
 
 bool
@@ -138,7 +174,10 @@ outlive(struct request *req)
 void
 request_end(struct request *req)
 {
-	if (!req->ready)
+	request_leave(req);
+	if (req->stream != NULL)
+		stream_closed(req);
+	else if (!req->ready)
 		outlive(req);
 	log_debug("%s: %s %s -> %d", req->id, req->conn->method, req->conn->target, req->reply.status);
 	conn_request_end(req->conn);
@@ -193,7 +232,7 @@ request_begin(struct request *req)
 		return;
 	}
 	req->route->answer(req);
-	assert(req->ready || req->helped != NULL);
+	assert(req->ready || req->helped != NULL || req->wait_until_ns != 0);
 }
 
 enum request_turn
@@ -214,7 +253,9 @@ request_ready(struct request *req)
 	if (req->ready)
 		return;
 	req->ready = true;
-	if (req->suspended)
+	if (req->job != NULL)
+		request_settled(req);
+	else if (req->suspended)
 		http_resume(req);
 	else if (req->held)
 		req->loop->http_ready = true;
@@ -234,7 +275,7 @@ request_helped(struct request *req)
 	request_done_f done = req->helped;
 
 	req->helped = NULL;
-	if (done == request_unref)
+	if (done == request_unref || req->stream != NULL)
 		done(req);
 	else if (req->gone)
 		request_ready(req);
@@ -345,9 +386,15 @@ request_refuse(struct request *req)
 void
 request_gone(struct request *req)
 {
+	if (req->stream != NULL) {
+		req->gone = req->job != NULL; /* a connection's stream breaks off by itself */
+		stream_gone(req);
+		return;
+	}
 	if (req->gone)
 		return;
 	req->gone = true;
+	request_leave(req);
 	if (req->run != NULL && req->run->submitted && !req->ready) {
 		/* The device may be writing into the request's memory: wait for its word. */
 		link_cancel(req->loop->links[req->run->device].link, &req->run->job);
@@ -363,6 +410,10 @@ request_overdue(struct request *req, uint64_t now_ns)
 {
 	struct compute_request *run = req->run;
 
+	if (req->stream != NULL) {
+		stream_tick(req, now_ns);
+		return;
+	}
 	/* By then a job that runs itself has cost its worker (link_expire), and is answered. */
 	if (run == NULL || !run->submitted || run->orphaned || req->ready ||
 	    now_ns < run->job.msg.deadline_ns + OVERDUE_NS)

@@ -24,6 +24,8 @@
 #include "ops/op.h"
 
 struct check;
+struct job;
+struct jobs;
 struct request;
 struct route;
 
@@ -49,9 +51,10 @@ struct reply {
 	const char *encoding; /* Content-Encoding, NULL: none */
 	uint32_t retry_after_s;
 	bool close;
-	const char *stats;		      /* one line of JSON, or NULL */
-	const char *etag, *location, *tensor; /* fields of kept tensors (tensors.c), or NULL */
-	char timing[400];		      /* Server-Timing, or "" */
+	const char *stats;		/* one line of JSON, or NULL */
+	const char *etag, *tensor;	/* fields of kept tensors (tensors.c), or NULL */
+	const char *location, *applied; /* Location; Preference-Applied; NULL: none */
+	char timing[400];		/* Server-Timing, or "" */
 };
 
 /* The compute part; made only for requests that run an operator. All zero at first, up to `mem`. */
@@ -67,8 +70,9 @@ struct compute_request {
 	struct tensor_request *tensor; /* about a kept tensor (tensors.c), or NULL */
 	int n_kept;	     /* of `inputs` below: those that the server had kept, held while the request lives */
 	struct check *check; /* request_check.c; NULL: another route's */
-	bool submitted, counted;
+	bool submitted;
 	bool orphaned;			 /* over while the device still has the job: the job holds a reference */
+	struct bench *bench;		 /* NULL: another route's */
 	struct text hints;		 /* a JSON list */
 	struct text kept;		 /* the same, of outputs that were kept; empty: none */
 	struct text stats, stats_quoted; /* request_stats.c: JSON, and the same as inside a JSON string */
@@ -100,10 +104,12 @@ struct request {
 	bool oip;
 	bool head_only; /* HEAD */
 	bool begun, suspended, ready, gone;
+	bool counted;  /* in service.requests */
 	bool held;     /* waits without being suspended; see hold() in http.c */
 	uint8_t asked; /* how often it was asked for its reply while held */
 	int refs; /* libmicrohttpd's request, the response that points into our memory, a job or helper that goes on alone */
 	enum form form; /* the reply's */
+	bool events;	/* a streaming reply: SSE, asked for by Accept; else NDJSON */
 	bool npy_asked; /* by the Accept header: not ours to change */
 	enum coding reply_coding;
 	uint64_t t[T_COUNT];
@@ -111,7 +117,14 @@ struct request {
 	request_done_f helped; /* what follows the helper's work; NULL: no helper is at work */
 	struct err err;
 	struct reply reply;
+	struct stream *stream; /* NULL: the reply is made whole */
 	struct compute_request *run;
+	/* Of a work, which has no connection (conn and mhd are NULL): the job it is for. */
+	struct job *job;
+	/* Of a connection's request: the job whose result it sends, or is the first to wait for; it has a reference. */
+	struct job *asks;
+	bool first;
+	uint64_t wait_until_ns; /* for a job's end, 0: not */
 };
 
 struct request *request_new(struct conn *c, void *mhd);
@@ -143,9 +156,11 @@ void request_body_error(struct request *req, const struct err *e);
 void request_body_end(struct request *req);
 /* It failed and the rest of its body is not worth reading: answer and close. */
 void request_refuse(struct request *req);
-/* The client is gone, or lingering has ended. */
+/* The client is gone, or lingering has ended; a work is not wanted any more. */
 void request_gone(struct request *req);
 
+/* Every 250 ms while a reply is awaited. */
+void request_tick(struct request *req, uint64_t now_ns);
 /* Still at the device long after its deadline, behind somebody else's job: the client gets its 504 now. */
 void request_overdue(struct request *req, uint64_t now_ns);
 
@@ -153,7 +168,7 @@ void request_overdue(struct request *req, uint64_t now_ns);
 void request_reply_text(struct request *req, int status, const char *content_type, struct text *t);
 /* The reply is req->err. */
 void request_reply_error(struct request *req);
-/* The reply is made. */
+/* The reply is made. A work must not be touched any more after that. */
 void request_ready(struct request *req);
 
 /* The head was accepted: read the body. */
@@ -182,6 +197,8 @@ int request_choose_reply(struct request *req, struct err *e);
 size_t request_media_type(const char *header);
 bool request_media_is(const char *header, size_t len, const char *type);
 
+/* request_bench.c: the start of a bench request; see front/bench.h. */
+void request_bench_start(struct request *req);
 /* request_fill.c: make the generated inputs; `then` on the loop, with req->err set if they could not be made. Done before
  * route->start, unless the route does it itself (route->fills). */
 void request_fill(struct request *req, request_done_f then);
@@ -196,6 +213,8 @@ int request_gather(struct request *req, struct err *e);
 int request_bind(struct request *req, struct err *e);
 /* request_device.c: the device for run->run's device, impl and baseline into run->device; */
 int request_device(struct request *req, struct err *e);
+/* the other half: what may look at the inputs' data, when all of them have any; */
+int request_gather_data(struct request *req, struct err *e);
 /* memory for the outputs of run->job.msg.call, then `after`; */
 void request_reserve(struct request *req, request_done_f after);
 /* run->job to run->device, then `after`, with what came of it in run->done. A request has one job at a time. When the
@@ -209,6 +228,26 @@ void request_dry_answer(struct request *req);
 void request_check_start(struct request *req);
 extern const struct op_param request_check_options[];
 void request_check_free(struct check **k);
+
+/* request_job.c: true: the client would rather not wait (Prefer: respond-async), and the request's work goes on as a job,
+ * beginning with route->start; the request itself has its reply, or will have. */
+bool request_defer(struct request *req);
+/* How far a work is, for those who ask; does nothing for a request whose client waits. */
+void request_progress(struct request *req, uint64_t done, uint64_t of, const char *unit);
+/* A work went to its device; has its reply. */
+void request_placed(struct request *work, uint64_t ticket);
+void request_settled(struct request *work);
+/* The reply is the job's; takes the reference. */
+void request_result(struct request *req, struct job *job);
+/* The client would wait for a job's end: request_tick() looks after it. False: it would not. */
+bool request_wait(struct request *req);
+/* The client has left, who alone knew of the job. */
+void request_leave(struct request *req);
+/* Give back all that the reply does not lie in. */
+void request_shed(struct request *req);
+/* Any thread. */
+void request_free_work(struct request *work);
+struct jobs *request_jobs_new(struct service *svc, struct err *e);
 
 /* request_stats.c: run->stats and run->stats_quoted, before the reply is encoded; */
 int request_stats(struct request *req, struct err *e);
@@ -236,6 +275,8 @@ bool request_keep_would_grow(const struct request *req);
 int request_keep_reserve(struct request *req, int i, struct err *e);
 /* The outputs are there: they get their names, and run->kept tells of them. */
 int request_keep(struct request *req, struct err *e);
+/* Of both, let go of those in which none of these n places is. */
+void request_kept_shed(struct compute_request *run, const void *const *keep, int n);
 void request_keep_free(struct request *req);
 
 /* Whose kept tensors this request sees. */

@@ -280,6 +280,7 @@ submit(struct request *req, unsigned device, enum impl impl, request_done_f afte
 	m->warmup = 0;
 	m->iters = 1;
 	m->flush = m->dry = 0;
+	request_progress(req, req->run->check->runs_done, req->run->check->runs + UINT64_C(1), "iterations");
 	request_submit(req, after);
 }
 

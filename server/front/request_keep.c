@@ -186,6 +186,35 @@ request_keep(struct request *req, struct err *e)
 	return t->failed ? err_set(e, ERR_OUT_OF_MEMORY, "no memory to tell what is kept") : 0;
 }
 
+static void
+unref_unless(struct store *store, struct kept **k, const void *const *keep, int n)
+{
+	const struct tensor *t = *k != NULL ? kept_tensor(*k) : NULL;
+
+	for (int i = 0; i < n && t != NULL; i++)
+		if ((const unsigned char *)keep[i] >= (const unsigned char *)t->data &&
+		    (const unsigned char *)keep[i] < (const unsigned char *)t->data + t->bytes)
+			return;
+	store_unref(store, k);
+}
+
+void
+request_kept_shed(struct compute_request *run, const void *const *keep, int n)
+{
+	int left = 0;
+
+	for (int i = 0; i < run->n_kept; i++) {
+		struct kept *k = run->inputs[i];
+
+		unref_unless(run->store, &k, keep, n);
+		if (k != NULL)
+			run->inputs[left++] = k;
+	}
+	run->n_kept = left;
+	for (int i = 0; run->keep != NULL && i < OP_TENSORS_MAX; i++)
+		unref_unless(run->store, &run->keep->kept[i], keep, n);
+}
+
 void
 request_keep_free(struct request *req)
 {

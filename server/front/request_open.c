@@ -250,8 +250,8 @@ open_native(struct request *req, struct intake *in, const char *h, struct err *e
 				  "application/json");
 			return NULL;
 		}
-		/* Inputs may be told in the query string alone. */
-		if (intake_param_find(in, "inputs") != NULL) {
+		/* Inputs may be told in the query string alone, or not at all. */
+		if (req->route->streams || intake_param_find(in, "inputs") != NULL) {
 			req->form = FORM_NPY;
 			return decoder_form_new(in);
 		}
@@ -318,6 +318,32 @@ list_of(const struct request *req, const char *name, struct text *joined)
 	return http_header(req, name) != NULL ? http_header_list(req, name, joined) : NULL;
 }
 
+/* Lines of JSON, or the same as events; neither is compressed: each shall arrive when it is made. */
+static int
+choose_stream(struct request *req, const char *accept, struct err *e)
+{
+	static const char *const lines[] = {"application/x-ndjson", "application/ndjson", "application/jsonl",
+					    "application/json",	    "application/*",	  "*/*"};
+	const char *elem, *p = accept;
+	int best_lines = -1, best_events = -1, q;
+	size_t len;
+
+	while (p != NULL && next_element(&p, &elem, &len)) {
+		q = quality(elem, &len);
+		for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+			if (is(elem, len, lines[i]) && q > best_lines)
+				best_lines = q;
+		if ((is(elem, len, "text/event-stream") || is(elem, len, "text/*")) && q > best_events)
+			best_events = q;
+	}
+	req->events = best_events > 0 && best_events >= best_lines;
+	if (accept != NULL && *accept != '\0' && best_lines <= 0 && !req->events)
+		return err_param(e, ERR_NOT_ACCEPTABLE, "Accept", accept, "application/x-ndjson or text/event-stream",
+				 "none of the forms in Accept can be made; there are application/x-ndjson and "
+				 "text/event-stream");
+	return 0;
+}
+
 int
 request_choose_reply(struct request *req, struct err *e)
 {
@@ -327,6 +353,10 @@ request_choose_reply(struct request *req, struct err *e)
 
 	text_init(&accept, 64 * 1024);
 	text_init(&encoding, 64 * 1024);
+	if (req->route->streams) {
+		rc = choose_stream(req, list_of(req, "Accept", &accept), e);
+		goto out;
+	}
 	if (!req->oip) {
 		h = list_of(req, "Accept", &accept);
 		form = accept_form(h);
@@ -371,7 +401,7 @@ request_prepare(struct request *req, struct err *e)
 		return -1;
 	if ((run = req->run = request_compute_new(req)) == NULL)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for a request");
-	run->counted = true;
+	req->counted = true;
 	atomic_fetch_add(&svc->requests, 1);
 	text_init(&run->hints, 16 * 1024);
 	mem_init(&run->mem, svc->pool, 0);

@@ -125,8 +125,8 @@ request_bind(struct request *req, struct err *e)
 }
 
 /* What may look at the inputs' data, when all of them have any: generated ones only now. */
-static int
-gather_data(struct request *req, struct err *e)
+int
+request_gather_data(struct request *req, struct err *e)
 {
 	struct compute_request *run = req->run;
 	struct op_call *c = &run->job.msg.call;
@@ -148,7 +148,7 @@ gather_data(struct request *req, struct err *e)
 int
 request_gather(struct request *req, struct err *e)
 {
-	return request_bind(req, e) == -1 ? -1 : gather_data(req, e);
+	return request_bind(req, e) == -1 ? -1 : request_gather_data(req, e);
 }
 
 /* ---------------------------------------------------------------- forms that depend on the outputs */
@@ -199,11 +199,12 @@ job_done(struct link_job *job, const struct msg_done *done)
 	req->t[T_DONE] = clock_ns();
 	req->run->done = *done;
 	req->run->submitted = false;
+	atomic_fetch_add(&req->loop->svc->devices[req->run->device].ended, 1);
 	if (req->run->orphaned) { /* counted when it was answered */
 		request_unref(req);
 		return;
 	}
-	if (req->gone) {
+	if (req->gone && req->stream == NULL) {
 		request_ready(req);
 		return;
 	}
@@ -215,6 +216,7 @@ request_submit(struct request *req, request_done_f after)
 {
 	struct compute_request *run = req->run;
 	struct msg_job *m = &run->job.msg;
+	uint64_t ticket;
 
 	m->m.type = MSG_JOB;
 	m->m.length = sizeof(*m);
@@ -225,7 +227,10 @@ request_submit(struct request *req, request_done_f after)
 	run->job.done = job_done;
 	run->job.cls = req;
 	run->submitted = true;
+	ticket = atomic_fetch_add(&req->loop->svc->devices[run->device].submitted, 1);
 	loop_submit(req->loop, run->device, &run->job);
+	if (req->job != NULL)
+		request_placed(req, ticket);
 }
 
 /* Memory for the outputs. */
@@ -298,7 +303,7 @@ static void
 run_filled(struct request *req)
 {
 	req->t[T_DECODED] = clock_ns();
-	if (req->err.code != ERR_NONE || gather_data(req, &req->err) == -1)
+	if (req->err.code != ERR_NONE || request_gather_data(req, &req->err) == -1)
 		request_reply_error(req);
 	else if (req->run->run.dry_run)
 		submit_run(req);
@@ -328,7 +333,7 @@ filled(struct request *req)
 	req->t[T_DECODED] = clock_ns();
 	if (req->err.code != ERR_NONE)
 		request_reply_error(req);
-	else
+	else if (!request_defer(req))
 		req->route->start(req);
 }
 

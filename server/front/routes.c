@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "front/bench.h"
 #include "front/request.h"
 #include "front/tensors.h"
 #include "front/v1.h"
@@ -14,6 +15,7 @@
 #define PUT "PUT"
 #define DELETE "DELETE"
 #define TENSOR_METHODS "GET, HEAD, PUT, DELETE"
+#define JOB_METHODS "GET, HEAD, DELETE"
 
 const struct route routes[] = {
 	{GET, "/", .answer = v1_index, .summary = "This list"},
@@ -22,9 +24,17 @@ const struct route routes[] = {
 	{GET, "/v1/ops", .answer = v1_ops, .summary = "The operators"},
 	{GET, "/v1/ops/{op}", .answer = v1_op,
 	 .summary = "One operator: inputs, outputs, parameters, tolerances, an example"},
-	{POST, "/v1/ops/{op}", .fills = true, .start = request_run_start, .summary = "Run it"},
-	{POST, "/v1/ops/{op}/check", .start = request_check_start, .judges = true, .options = request_check_options,
+	{POST, "/v1/ops/{op}", .fills = true, .start = request_run_start, .action = "run", .summary = "Run it"},
+	{POST, "/v1/ops/{op}/check", .start = request_check_start, .judges = true, .action = "check",
+	 .options = request_check_options,
 	 .summary = "Judge your result (expected.out) against the kernel and a float64 reference"},
+	{POST, "/v1/ops/{op}/bench", .start = request_bench_start, .fills = true, .streams = true, .action = "bench",
+	 .options = bench_options, .summary = "Time it, over one case or a sweep: a line of JSON as each case finishes"},
+	{GET, "/v1/jobs", .answer = v1_jobs, .summary = "Jobs: what was sent with Prefer: respond-async"},
+	{GET, "/v1/jobs/{id}", .allow = JOB_METHODS, .answer = v1_job, .summary = "A job's state and progress"},
+	{DELETE, "/v1/jobs/{id}", .allow = JOB_METHODS, .answer = v1_job_delete,
+	 .summary = "Cancel it, forget its result"},
+	{GET, "/v1/jobs/{id}/result", .answer = v1_job_result, .summary = "The reply, as if one had waited"},
 	{GET, "/v1/tensors", .answer = tensors_list, .summary = "The tensors kept here, and their quota"},
 	{GET, "/v1/tensors/{name}", .allow = TENSOR_METHODS, .answer = tensors_get, .options = tensors_get_options,
 	 .summary = "A kept tensor, by name or id"},

@@ -20,8 +20,10 @@ struct route {
 	/* One of the two: */
 	void (*answer)(struct request *req); /* a page: makes the reply at once, or asks for a helper's time */
 	void (*start)(struct request *req);  /* takes a body: request_open() and on; called when it is decoded */
-	bool fills;  /* start makes generated inputs itself, when it has seen that the rest is right */
-	bool judges; /* takes candidates' outputs (expected.*); replies in JSON unless safetensors is asked for */
+	bool fills;   /* start makes generated inputs itself, when it has seen that the rest is right */
+	bool judges;  /* takes candidates' outputs (expected.*); replies in JSON unless safetensors is asked for */
+	bool streams; /* the reply is lines as they come (stream.h): NDJSON or SSE; a request without tensors is fine */
+	const char *action;		/* what its job is called: Prefer: respond-async is honoured; or NULL */
 	const char *summary;		/* for GET / */
 	const struct op_param *options; /* that only this route has, beside run_options.c's; or NULL */
 };

@@ -133,6 +133,8 @@ option_values(const struct op_param *table, struct op_value *v, const struct int
 		const char *text = intake_param_find(in, table[i].name);
 
 		op_default(&table[i], &v[i]);
+		if (table[i].type == OP_ENUM && table[i].choices == NULL) /* a text that is looked at elsewhere */
+			continue;
 		if (text != NULL && op_value_parse(&table[i], text, strlen(text), &v[i], e) == -1)
 			return -1;
 		if (!v[i].given) /* "None" stands for not given */

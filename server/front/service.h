@@ -16,6 +16,7 @@
 #define ADDRESS_MAX 128
 
 struct helpers;
+struct jobs;
 struct peers;
 struct store;
 struct loop;
@@ -27,11 +28,17 @@ struct op_counters {
 	_Atomic uint64_t executions, last_ms; /* last_ms: Unix time of the last inference */
 };
 
+/* Jobs that ever went to a device, and those that came back: about how many are there. */
+struct device_counters {
+	_Atomic uint64_t submitted, ended;
+};
+
 struct service {
 	const struct options *opt;
 	struct arena_pool *pool;
 	struct supervisor *sup;
 	struct helpers *helpers;
+	struct jobs *jobs;
 	struct store *store; /* kept tensors */
 	struct loop *loops[LOOPS_MAX];
 	int n_loops;
@@ -44,9 +51,10 @@ struct service {
 	uint32_t connections_max; /* --connections, or what the descriptors allow */
 	_Atomic bool draining;
 	_Atomic uint32_t connections; /* open, over all loops */
-	_Atomic uint32_t requests;    /* compute requests between their head and their reply's end */
+	_Atomic uint32_t requests;    /* compute requests between their head and their reply's, or their job's, end */
 	_Atomic uint64_t request_ids;
 	struct op_counters ops[MSG_OPS_MAX];
+	struct device_counters devices[DEVICES_MAX];
 };
 
 /* Ready: not draining, and at least one device's worker is up. */

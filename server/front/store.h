@@ -101,9 +101,9 @@ struct store_entry { /* a name and what it stands for */
 };
 /* All names of an owner, in alphabetical order; with the store locked. */
 void store_list(struct store *s, uint32_t owner, void (*add)(void *cls, const struct store_entry *entry), void *cls);
-/* What is to be told of a tensor: by this name if that is (still) its, else by another of its names. False: it has none.
- * The caller's use does not count as one. The entry's name lies in `room`. */
-bool store_entry(struct store *s, struct kept *k, const char *name, size_t len, struct store_entry *entry,
+/* What is to be told of a tensor that the caller has: by this name if that is (still) its, else by another of its names. One
+ * that has none any more has no time left. The caller's use does not count as one. The entry's name lies in `room`. */
+void store_entry(struct store *s, struct kept *k, const char *name, size_t len, struct store_entry *entry,
 		 char room[STORE_NAME_MAX + 1]);
 
 /*

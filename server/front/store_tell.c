@@ -1,4 +1,5 @@
 /* store_tell.c: what is told of kept tensors, and what may be their names; see store.h. Changes nothing but what is over. */
+#include <assert.h>
 #include <search.h>
 #include <string.h>
 
@@ -75,24 +76,28 @@ store_list(struct store *s, uint32_t owner, void (*add)(void *cls, const struct 
 	store_free_dead(s, dead);
 }
 
-bool
+void
 store_entry(struct store *s, struct kept *k, const char *name, size_t len, struct store_entry *entry,
 	    char room[STORE_NAME_MAX + 1])
 {
 	struct name *n;
 
+	assert(len <= STORE_NAME_MAX);
 	pthread_mutex_lock(&s->lock);
 	n = store_name_find(s, k->owner, name, len);
 	if (n == NULL || n->k != k)
 		n = k->names;
 	if (n != NULL) {
 		describe(s, n, entry);
-		entry->in_use = k->users > 1;
 		memcpy(room, n->text, strlen(n->text) + 1);
-		entry->name = room;
+	} else {
+		*entry = (struct store_entry){.t = &k->t, .id = kept_id_known(k)};
+		memcpy(room, name, len);
+		room[len] = '\0';
 	}
+	entry->name = room;
+	entry->in_use = k->users > 1;
 	pthread_mutex_unlock(&s->lock);
-	return n != NULL;
 }
 
 void

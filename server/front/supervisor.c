@@ -190,6 +190,21 @@ supervisor_device(struct supervisor *s, unsigned device, struct device_state *ou
 }
 
 void
+supervisor_running(const struct supervisor *s, unsigned device, struct running *out)
+{
+	struct worker_status *st = s->workers[device].status;
+
+	assert(device < s->n);
+	out->loop = atomic_load(&st->running_loop);
+	out->id = atomic_load(&st->running_id);
+	out->runs = atomic_load(&st->runs);
+	out->of = atomic_load(&st->runs_of);
+	/* It has gone on to the next meanwhile? */
+	if (atomic_load(&st->running_id) != out->id || atomic_load(&st->running_loop) != out->loop)
+		out->loop = 0;
+}
+
+void
 supervisor_kill(struct supervisor *s, unsigned device, uint32_t generation, const struct err *why)
 {
 	struct worker *w = &s->workers[device];

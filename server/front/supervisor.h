@@ -61,6 +61,12 @@ struct supervisor *supervisor_new(const struct supervisor_config *c, struct err 
 unsigned supervisor_devices(const struct supervisor *s);
 /* Any thread. */
 void supervisor_device(struct supervisor *s, unsigned device, struct device_state *out);
+/* What a device runs now, by its status page; loop 0: nothing. Any thread, no lock. */
+struct running {
+	uint64_t loop, id; /* as in the page */
+	uint64_t runs, of; /* 0 of 0: not told yet */
+};
+void supervisor_running(const struct supervisor *s, unsigned device, struct running *out);
 /* Any thread: kill this worker (if it is still that generation) and write `why` as its obituary. */
 void supervisor_kill(struct supervisor *s, unsigned device, uint32_t generation, const struct err *why);
 /* Main thread: handle events for at most timeout_ms; also wakes when supervisor_wake was called (signal-safe). */

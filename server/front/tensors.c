@@ -221,17 +221,16 @@ add_entry(struct text *t, const struct store_entry *entry)
 	text_addf(t, ",\"in_use\":%s}", entry->in_use ? "true" : "false");
 }
 
-bool
+void
 tensors_tell(struct request *req, struct text *t)
 {
 	struct tensor_request *q = req->run->tensor;
 	char room[STORE_NAME_MAX + 1];
 	struct store_entry entry;
+	size_t len = strlen(req->op_name);
 
-	if (!store_entry(store_of(req), q->kept, req->op_name, strlen(req->op_name), &entry, room))
-		return false;
+	store_entry(store_of(req), q->kept, req->op_name, len < sizeof(room) ? len : sizeof(room) - 1, &entry, room);
 	add_entry(t, &entry);
-	return !t->failed;
 }
 
 /* ---------------------------------------------------------------- GET, HEAD */
@@ -254,8 +253,8 @@ get_work(struct helper_task *task)
 		req->reply.status = 304;
 		break;
 	}
-	if (tensors_tell(req, &q->about))
-		req->reply.tensor = q->about.p;
+	tensors_tell(req, &q->about);
+	req->reply.tensor = q->about.failed ? NULL : q->about.p;
 	if (encode_body(job, &req->run->mem, b, e) == 0 && req->reply_coding != CODING_IDENTITY &&
 	    b->bytes >= COMPRESS_MIN && body_compress(b, req->reply_coding, &req->run->mem, e) == 0)
 		req->reply.encoding = coding_name(req->reply_coding);

@@ -41,7 +41,7 @@ bool tensors_want_id(const struct tensor_request *q);
 int tensors_judge(struct request *req, struct kept *now, bool reading, struct err *e);
 void tensors_set_etag(struct request *req, const char *id);
 
-/* What there is to tell of the request's tensor, as JSON. False: it has no name any more. */
-bool tensors_tell(struct request *req, struct text *t);
+/* What there is to tell of the request's tensor, as JSON. */
+void tensors_tell(struct request *req, struct text *t);
 
 #endif

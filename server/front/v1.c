@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "front/bench.h"
+#include "front/jobs.h"
 #include "front/problem.h"
 #include "front/request.h"
 #include "front/routes.h"
@@ -83,6 +85,7 @@ add_device(struct text *t, struct service *svc, unsigned i)
 	text_add(t, ",\"driver\":");
 	text_json(t, d.info.driver);
 	text_addf(t, ",\"compute_units\":%u,\"clock_mhz\":%u", d.info.compute_units, d.info.clock_mhz);
+	text_addf(t, ",\"cache_bytes\":%llu", (unsigned long long)d.info.cache_bytes);
 	text_addf(t, ",\"memory\":{\"total\":%llu,\"free\":%llu,\"allocated\":%llu,\"peak\":%llu}",
 		  (unsigned long long)d.info.memory_total, (unsigned long long)d.info.memory_free,
 		  (unsigned long long)d.allocated, (unsigned long long)d.peak);
@@ -171,6 +174,7 @@ v1_limits(struct request *req)
 	const struct options *o = req->loop->svc->opt;
 	struct store_stats kept;
 	struct arena_stats a;
+	struct jobs_stats jobs;
 	struct text t;
 
 	arena_pool_stats(req->loop->svc->pool, &a);
@@ -180,12 +184,15 @@ v1_limits(struct request *req)
 		  (long long)o->max_expansion);
 	text_addf(&t, ",\"max_head_bytes\":%llu,\"max_head_fields\":%lld,\"max_target_bytes\":%llu",
 		  (unsigned long long)o->max_head, (long long)o->max_head_fields, (unsigned long long)o->max_target);
-	text_addf(
-		&t,
-		",\"max_iters\":%lld,\"max_requests\":%lld,\"max_connections\":%u,\"max_connections_per_address\":%lld",
-		(long long)o->max_iters, (long long)o->queue, req->loop->svc->connections_max,
-		(long long)o->connections_per_address);
-	text_addf(&t, ",\"arena_bytes\":%llu", (unsigned long long)a.limit);
+	text_addf(&t, ",\"max_iters\":%lld,\"max_cases\":%lld,\"max_requests\":%lld,\"max_connections\":%u",
+		  (long long)o->max_iters, (long long)o->max_cases, (long long)o->queue,
+		  req->loop->svc->connections_max);
+	text_addf(&t, ",\"max_connections_per_address\":%lld,\"arena_bytes\":%llu",
+		  (long long)o->connections_per_address, (unsigned long long)a.limit);
+	jobs_stats(req->loop->svc->jobs, &jobs);
+	text_addf(&t, ",\"max_jobs\":%u,\"jobs_quota_bytes\":%llu,\"jobs_ttl_ms\":", jobs.max,
+		  (unsigned long long)jobs.quota);
+	text_number(&t, o->jobs_ttl * 1e3);
 	text_add(&t, ",\"timeout_ms\":");
 	text_number(&t, o->timeout * 1e3);
 	text_add(&t, ",\"head_timeout_ms\":");
@@ -325,6 +332,28 @@ add_params(struct text *t, const struct op_param *table, const struct service *s
 	text_add(t, "]");
 }
 
+/* Lengths by which inputs are made that nobody brings. */
+static void
+add_sizes(struct text *t, const struct op *op)
+{
+	text_add(t, "[");
+	for (int i = 0; i < op_size_count(op); i++) {
+		const struct op_size *s = &op->sizes[i];
+
+		text_addf(t, "%s{\"name\":\"%s\",\"default\":", i > 0 ? "," : "", s->name);
+		if (s->like != NULL)
+			text_addf(t, "null,\"like\":\"%s\"", s->like);
+		else
+			text_addf(t, "%lld,\"like\":null", (long long)s->fallback);
+		text_add(t, ",\"aliases\":");
+		add_words(t, s->aliases, '|');
+		text_add(t, ",\"help\":");
+		text_json(t, s->help);
+		text_add(t, "}");
+	}
+	text_add(t, "]");
+}
+
 /* The example with this server's address in it. */
 static void
 add_example(struct text *t, const char *example, const char *address)
@@ -369,6 +398,10 @@ v1_op(struct request *req)
 	add_params(&t, request_check_options, NULL);
 	text_add(&t, ",\"tolerance_source\":");
 	text_json(&t, op->tolerance_source);
+	text_add(&t, ",\"bench_options\":");
+	add_params(&t, bench_options, NULL);
+	text_add(&t, ",\"sizes\":");
+	add_sizes(&t, op);
 	text_add(&t, ",\"tolerance\":{");
 	for (tol = op->tolerances; tol->dtype != DT_NONE; tol++) {
 		text_addf(&t, "%s\"%s\":{\"atol\":", tol != op->tolerances ? "," : "", dtype_info(tol->dtype)->name);

@@ -94,6 +94,18 @@ static const struct op_dim_info dims[] = {
 	{NULL, NULL, 0, 0},
 };
 
+const struct op_size attn_sizes[] = {
+	[ATTN_SIZE_B] = {"B", "batch|batch_size", "batch size, the number of sequences", NULL, 2},
+	[ATTN_SIZE_SQ] = {"Sq", "seqlen|seq_len|seqlen_q", "length of each sequence, queries and keys alike", NULL, 512},
+	[ATTN_SIZE_HQ] = {"Hq", "heads|num_heads|heads_q", "number of heads, of queries and of keys and values alike",
+			  NULL, 8},
+	[ATTN_SIZE_D] = {"D", "head_dim", "head dimension, of v too", NULL, 64},
+	[ATTN_SIZE_SK] = {"Sk", "Skv|seqlen_k|seqlen_kv", "length of each sequence of keys and values", "Sq", 0},
+	[ATTN_SIZE_HK] = {"Hk", "Hkv|heads_k|heads_kv|kv_heads", "number of key/value heads", "Hq", 0},
+	[ATTN_SIZE_DV] = {"Dv", "head_dim_v", "head dimension of v", "D", 0},
+	{NULL, NULL, NULL, NULL, 0},
+};
+
 static const struct op_param params[] = {
 	ATTN_PARAM_ROWS,
 	[ATTN_LAYOUT] =
@@ -377,6 +389,7 @@ const struct op op_flash_attn_func = {
 		"log-sum-exp of -inf.",
 	.tensors = tensors,
 	.dims = dims,
+	.sizes = attn_sizes,
 	.params = params,
 	.refused = refused,
 	.tolerances = attn_tolerances,
@@ -388,6 +401,7 @@ const struct op op_flash_attn_func = {
 	.plausible = plausible,
 	.hints = hints,
 	.flop = flop,
+	.flop_help = "2 x Hq x (D + Dv) for each pair of a query and a key it sees; the softmax is not counted",
 	.ref = attn_ref,
 	.cpu = flash_attn_cpu,
 	.naive = flash_attn_naive_cpu,

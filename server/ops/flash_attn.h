@@ -84,6 +84,10 @@ double attn_pairs(int64_t len_q, int64_t len_k, int64_t left, int64_t right);
 	[ATTN_BF16_CVT] = {.name = "how_v3_bf16_cvt", .type = OP_INT, .fallback = "1", .min = 0, .max = 2,             \
 			   .help = attn_help_cvt}
 
+/* Lengths of inputs to be made, in both operators' order; the defaults are the tutorial's. */
+enum { ATTN_SIZE_B, ATTN_SIZE_SQ, ATTN_SIZE_HQ, ATTN_SIZE_D, ATTN_SIZE_SK, ATTN_SIZE_HK, ATTN_SIZE_DV };
+extern const struct op_size attn_sizes[];
+
 /* AITER's parameters that neither operator offers. */
 #define ATTN_REFUSED_ROWS                                                                                              \
 	{"dropout_p", "0", "there is no dropout in inference"},                                                        \

@@ -4,6 +4,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "ops/flash_attn.h"
 
@@ -143,6 +144,51 @@ check_data(const struct op_call *c, struct err *e)
 			    c->params[VARLEN_MAX_K].i[0], e);
 }
 
+/* Sequences that are made are of one length; where they start follows from that. */
+static int
+size(struct op_call *c, const int64_t *sizes, struct err *e)
+{
+	static const struct {
+		int size, param;
+		const char *dim;
+	} rows[] = {{ATTN_SIZE_SQ, VARLEN_MAX_Q, "Tq"}, {ATTN_SIZE_SK, VARLEN_MAX_K, "Tk"}};
+	int64_t batch = sizes[ATTN_SIZE_B], total;
+
+	for (int i = 0; i < 2; i++) {
+		int64_t length = sizes[rows[i].size];
+		struct op_value *max = &c->params[rows[i].param];
+
+		/* The starts are int32. */
+		if (__builtin_mul_overflow(batch, length, &total) || total > INT32_MAX) {
+			char found[64];
+
+			snprintf(found, sizeof found, "%" PRId64 " x %" PRId64, batch, length);
+			return err_param(e, ERR_INVALID_SHAPE, "seqlen", found, "at most 2147483647 rows",
+					 "%" PRId64 " sequences of %" PRId64
+					 " rows are more than 2147483647 rows, which cu_seqlens cannot count",
+					 batch, length);
+		}
+		for (int k = 0; op_dim_name(&op_flash_attn_varlen_func, k); k++)
+			if (!strcmp(op_dim_name(&op_flash_attn_varlen_func, k), rows[i].dim))
+				c->dims[k] = total;
+		if (!max->given)
+			*max = (struct op_value){.given = true, .f = (double)length, .i = {length}};
+	}
+	return 0;
+}
+
+static bool
+make_input(const struct op_call *c, int i, const int64_t *sizes)
+{
+	int32_t *cu = c->tensors[i].data;
+
+	if (i != VARLEN_CU_Q && i != VARLEN_CU_K)
+		return false;
+	for (int64_t b = 0; b < c->tensors[i].shape[0]; b++)
+		cu[b] = (int32_t)(b * sizes[i == VARLEN_CU_Q ? ATTN_SIZE_SQ : ATTN_SIZE_SK]);
+	return true;
+}
+
 /* 0 where the starts have not arrived: the lengths are not known then. */
 static double
 flop(const struct op_call *c)
@@ -171,6 +217,7 @@ const struct op op_flash_attn_varlen_func = {
 		"masks are as in flash_attn_func; a row that sees no key gives zeros and a log-sum-exp of -inf.",
 	.tensors = tensors,
 	.dims = dims,
+	.sizes = attn_sizes,
 	.params = params,
 	.refused = refused,
 	.tolerances = attn_tolerances,
@@ -180,7 +227,10 @@ const struct op op_flash_attn_varlen_func = {
 	.fp8_note = attn_fp8_note,
 	.check = attn_check,
 	.check_data = check_data,
+	.size = size,
+	.make_input = make_input,
 	.flop = flop,
+	.flop_help = "2 x Hq x (D + Dv) for each pair of a query and a key it sees; the softmax is not counted",
 	.ref = attn_ref,
 	.cpu = flash_attn_varlen_cpu,
 	.naive = flash_attn_varlen_naive_cpu,

@@ -62,6 +62,12 @@ listed(const char *list, const char *name, size_t len)
 	return false;
 }
 
+bool
+op_name_is(const char *known, const char *aliases, const char *name, size_t len)
+{
+	return len > 0 && (same(known, name, len) || listed(aliases, name, len));
+}
+
 const struct op *
 op_find(const char *name, size_t len, uint32_t *index)
 {

@@ -45,6 +45,18 @@ struct op_dim_info {
 	int64_t min, max; /* inclusive; max 0: no limit */
 };
 
+/*
+ * A length that tells how large inputs are which nobody brings: they are made then. One that is named like a dimension of the
+ * shape rules is that dimension's length.
+ */
+struct op_size {
+	const char *name;    /* NULL ends the list */
+	const char *aliases; /* what people call it, "|"-separated: "batch" */
+	const char *help;    /* in words, after "the" */
+	const char *like;    /* when it is not given: as long as this one, which stands before it; NULL: see fallback */
+	int64_t fallback;
+};
+
 enum op_type {
 	OP_BOOL,  /* true, false, 1, 0, True, False */
 	OP_INT,	  /* a 64-bit integer */
@@ -107,6 +119,7 @@ struct op {
 	const char *help;    /* a paragraph or more for GET /v1/ops/{op} */
 	const struct op_tensor *tensors;
 	const struct op_dim_info *dims;
+	const struct op_size *sizes;
 	const struct op_param *params;
 	const struct op_refused *refused;
 	const struct op_tolerance *tolerances;
@@ -120,12 +133,18 @@ struct op {
 	int (*check)(struct op_call *c, struct err *e);
 	/* NULL or: called in the front when the inputs have arrived; may read small inputs (cu_seqlens). */
 	int (*check_data)(const struct op_call *c, struct err *e);
+	/* NULL or: the dimensions and parameters that follow from sizes, where they are not sizes themselves (the total of
+	 * packed sequences); sizes in the order of op->sizes, c->dims holds those named alike. */
+	int (*size)(struct op_call *c, const int64_t *sizes, struct err *e);
+	/* NULL or: write input i, whose values mean something (cu_seqlens), as sizes say. False: any numbers will do. */
+	bool (*make_input)(const struct op_call *c, int i, const int64_t *sizes);
 	/* NULL or: do the bound lengths look like what people mean? Only used to suggest the other layout. */
 	bool (*plausible)(const struct op_call *c);
 	/* NULL or: writes hints, one per call of `add`. */
 	void (*hints)(const struct op_call *c, void (*add)(void *cls, const char *text), void *cls);
 	/* Floating-point operations, and bytes that must move at least (each input read, each output written). */
 	double (*flop)(const struct op_call *c);
+	const char *flop_help; /* how they are counted */
 
 	/* All run in a worker; tensors' data point to host memory. They write the outputs present in
 	 * the call (an optional output not asked for is DT_NONE). */
@@ -146,6 +165,9 @@ const struct op *op_find(const char *name, size_t len, uint32_t *index);
 int op_tensor_find(const struct op *op, const char *name, size_t len);
 int op_param_find(const struct op *op, const char *name, size_t len);
 
+/* Is `name` the known name or one of the "|"-separated aliases (or NULL)? */
+bool op_name_is(const char *known, const char *aliases, const char *name, size_t len);
+
 /* "a|b|c" for people: "a, b or c"; returns buf. */
 char *op_list_words(const char *list, char *buf, size_t size);
 
@@ -156,6 +178,23 @@ int op_dim_count(const struct op *op);
 
 /* Name of dimension i as in op_call's dims; NULL past the last. */
 const char *op_dim_name(const struct op *op, int i);
+
+/* How many sizes the operator has; one by its name (aliases too) or -1. */
+#define OP_SIZES_MAX 12
+int op_size_count(const struct op *op);
+int op_size_find(const struct op *op, const char *name, size_t len);
+
+/* Lengths not given (-1) get their defaults. */
+void op_sizes_finish(const struct op *op, int64_t *sizes);
+
+/* The dtype that inputs are made of when none is named: fp16 where the operator takes it. */
+enum dtype op_default_dtype(const struct op *op);
+
+/*
+ * Describe the inputs of a call as sizes say: dtype, shape, bytes of all that are not optional; no data. Parameters given must
+ * be in c already (a layout); those that follow from sizes are set. What the operator refuses, op_bind() says afterwards.
+ */
+int op_sizes_call(const struct op *op, const int64_t *sizes, enum dtype dt, struct op_call *c, struct err *e);
 
 /* The rule that holds for tensor i in this call (its layout parameter decides). */
 const char *op_shape_rule(const struct op *op, const struct op_call *c, int i);

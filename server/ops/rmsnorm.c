@@ -31,6 +31,12 @@ static const struct op_dim_info dims[] = {
 	{NULL, NULL, 0, 0},
 };
 
+static const struct op_size sizes[] = {
+	{"M", "rows", "number of rows", NULL, 2048},
+	{"N", "hidden|hidden_dim|hidden_size", "length of a row", NULL, 4096},
+	{NULL, NULL, NULL, NULL, 0},
+};
+
 static const struct op_param params[] = {
 	[RMSNORM_EPS] = {.name = "eps",
 			 .type = OP_FLOAT,
@@ -126,12 +132,14 @@ const struct op op_rmsnorm = {
 		"float and rounded once.",
 	.tensors = tensors,
 	.dims = dims,
+	.sizes = sizes,
 	.params = params,
 	.refused = refused,
 	.tolerances = tolerances,
 	.tolerance_source = tolerance_source,
 	.example = "curl -sS @HOST@/v1/ops/rmsnorm?eps=1e-6 -F x=@x.npy -F weight=@weight.npy -o out.npy",
 	.flop = flop,
+	.flop_help = "4 for each element: square and add, scale, weigh",
 	.ref = rmsnorm_ref,
 	.cpu = rmsnorm_cpu,
 	.naive = rmsnorm_naive_cpu,

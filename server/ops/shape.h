@@ -1,6 +1,6 @@
 /*
- * shape.h: shape rules ("B Sq Hq D", see op.h): reading them, fitting tensors to them. Only op.c and the tests
- * of it need this; everybody else asks op_bind() and op_dim().
+ * shape.h: shape rules ("B Sq Hq D", see op.h): reading them, fitting tensors to them. Only op.c, op_size.c and the
+ * tests of them need this; everybody else asks op_bind() and op_dim().
  */
 #ifndef AITERD_SHAPE_H
 #define AITERD_SHAPE_H

@@ -17,6 +17,7 @@ static const char *const isa_names[] = {[CPU_SCALAR] = "scalar", [CPU_AVX2] = "a
 
 struct cpu {
 	struct compute *compute;
+	uint64_t cache;
 	unsigned char *flush; /* what is written through to clear the caches: from when first wanted to the plan's end */
 	size_t flush_bytes;
 	char model[96];
@@ -48,6 +49,61 @@ cpuinfo_read(struct cpu *cpu)
 		fclose(f);
 }
 
+/* A line of a file below /sys/devices/system/cpu; "" when there is none. */
+static const char *
+sysfs_line(unsigned cpu, unsigned index, const char *name, char *line, size_t size)
+{
+	char path[96];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/cache/index%u/%s", cpu, index, name);
+	f = fopen(path, "re");
+	if (!f || !fgets(line, (int)size, f))
+		line[0] = '\0';
+	if (f)
+		fclose(f);
+	line[strcspn(line, "\n")] = '\0';
+	return line;
+}
+
+/* The last-level caches of all processors together: a chip may have several, and this process uses them all. */
+static uint64_t
+caches_read(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_CONF), level = 0, l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < (unsigned)cpus; i++) {
+		char line[256], size[32];
+
+		for (unsigned k = 0; k < 8; k++) {
+			long this_level = strtol(sysfs_line(i, k, "level", line, sizeof(line)), NULL, 10);
+			char *unit;
+			uint64_t bytes;
+
+			if (this_level < level || this_level < 2)
+				continue;
+			if (this_level > level) /* what was counted so far is not the last */
+				sum = 0;
+			level = this_level;
+			/* Counted with the first processor that shares it. */
+			if (strtoul(sysfs_line(i, k, "shared_cpu_list", line, sizeof(line)), NULL, 10) != i)
+				continue;
+			bytes = strtoull(sysfs_line(i, k, "size", size, sizeof(size)), &unit, 10);
+			sum += *unit == 'K' ? bytes << 10 : *unit == 'M' ? bytes << 20 : bytes;
+		}
+	}
+	return sum > 0 ? sum : l3 > 0 ? (uint64_t)l3 : 0;
+}
+
+static uint64_t
+cpu_cache(struct device *d)
+{
+	const struct cpu *cpu = d->priv;
+
+	return cpu->cache;
+}
+
 static int
 cpu_open(struct device *d, int ordinal, int threads, struct err *e)
 {
@@ -62,6 +118,7 @@ cpu_open(struct device *d, int ordinal, int threads, struct err *e)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory or threads for the cpu device");
 	}
 	cpuinfo_read(cpu);
+	cpu->cache = caches_read();
 	cpu->memory_total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 	d->priv = cpu;
 	return 0;
@@ -211,6 +268,22 @@ cpu_sync(struct device *d, struct err *e)
 	return 0;
 }
 
+/* Free, or as good as that: the kernel's file cache gives way. */
+static uint64_t
+memory_available(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+
+	while (f && kib == 0 && fgets(line, sizeof(line), f))
+		if (strncmp(line, "MemAvailable:", 13) == 0)
+			kib = strtoull(line + 13, NULL, 10);
+	if (f)
+		fclose(f);
+	return kib > 0 ? kib << 10 : (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 static void
 cpu_mem_info(struct device *d, uint64_t *available, uint64_t *total)
 {
@@ -219,7 +292,7 @@ cpu_mem_info(struct device *d, uint64_t *available, uint64_t *total)
 
 	/* Asking the kernel each time would cost small jobs a tenth of their time. */
 	if (cpu->memory_asked_ns == 0 || now - cpu->memory_asked_ns > 10000000u) {
-		cpu->memory_free = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+		cpu->memory_free = memory_available();
 		cpu->memory_asked_ns = now;
 	}
 	*available = cpu->memory_free;
@@ -290,5 +363,6 @@ const struct device_ops device_backend = {
 	.settle = cpu_settle,
 	.sync = cpu_sync,
 	.mem_info = cpu_mem_info,
+	.cache = cpu_cache,
 	.flush = cpu_flush,
 };

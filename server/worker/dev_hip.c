@@ -19,28 +19,7 @@
 #define QUEUED_MAX 8			/* runs, before the host waits: so that a cancelled job ends soon */
 #define MEMORY_ASKED_NS 10000000u	/* asking the driver each time would cost small jobs dearly */
 #define FLUSH_BYTES ((size_t)512 << 20) /* twice the largest last-level cache there is, MI300X's 256 MiB */
-
-struct hip {
-	hipStream_t stream;
-	hipEvent_t marks[DEVICE_MARKS];
-	bool has_pool;
-	hipMemPool_t pool;
-	struct hip_objects *objects;
-	struct aiter_files *aiter; /* NULL: none */
-	struct launch_device facts;
-	char name[96], arch[32];
-	uint32_t mhz;
-	int queued; /* runs since the host last waited */
-	void *flush;
-	uint64_t memory_total, memory_free, memory_asked_ns;
-};
-
-/* A device_plan's own part. */
-struct hip_plan {
-	struct launch_plan plan;
-	hipFunction_t kernels[LAUNCH_MAX];
-	void *workspace;
-};
+#define INFINITY_CACHE ((uint64_t)256 << 20)
 
 int
 hip_check(struct device *d, hipError_t rc, const char *what, struct err *e)
@@ -101,7 +80,7 @@ learn(struct device *d, int ordinal, struct err *e)
 {
 	struct hip *h = d->priv;
 	hipDeviceProp_t *p = calloc(1, sizeof(*p));
-	int khz = 0, rc = -1;
+	int khz = 0, l2 = 0, rc = -1;
 
 	if (!p)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for the device's properties");
@@ -115,6 +94,14 @@ learn(struct device *d, int ordinal, struct err *e)
 	h->memory_total = p->totalGlobalMem;
 	if (hipDeviceGetAttribute(&khz, hipDeviceAttributeClockRate, ordinal) == hipSuccess && khz > 0)
 		h->mhz = (uint32_t)khz / 1000;
+	if (hipDeviceGetAttribute(&l2, hipDeviceAttributeL2CacheSize, ordinal) == hipSuccess && l2 > 0)
+		h->cache = (uint64_t)l2;
+#ifndef DEVICE_EMULATED
+	/* CDNA 3 and 4 have the Infinity Cache behind their L2s, 256 MiB (AMD's CDNA 3 and CDNA 4 white papers), which HIP tells
+	 * nothing of. */
+	if (strcmp(h->arch, "gfx942") == 0 || strcmp(h->arch, "gfx950") == 0)
+		h->cache = INFINITY_CACHE;
+#endif
 	rc = 0;
 out:
 	free(p);
@@ -207,38 +194,12 @@ hip_info(struct device *d, struct device_info *info)
 #endif
 }
 
-static gpu_plan_f
-planner(const struct op *op, enum impl impl)
-{
-	const struct gpu_op *g = gpu_op_find(op);
-
-	if (!g)
-		return NULL;
-	switch (impl) {
-	case IMPL_AUTO:
-	case IMPL_OWN:
-		return g->own;
-	case IMPL_NAIVE:
-		return g->naive;
-	case IMPL_AITER:
-		return g->aiter;
-	case IMPL_REFERENCE: /* the cpu worker's */
-	case IMPL_COUNT:
-		break;
-	}
-	return NULL;
-}
-
-static uint32_t
-hip_impls(struct device *d, const struct op *op)
+static uint64_t
+hip_cache(struct device *d)
 {
 	const struct hip *h = d->priv;
-	uint32_t bits = 0;
 
-	for (unsigned i = 0; i < IMPL_COUNT; i++)
-		if (planner(op, (enum impl)i) && (i != IMPL_AITER || (h->aiter && h->aiter->usable > 0)))
-			bits |= 1u << i;
-	return bits;
+	return h->cache;
 }
 
 static hipError_t
@@ -291,119 +252,21 @@ hip_download(struct device *d, void *to, const void *from, size_t bytes, struct 
 			 "copying from the device", e);
 }
 
-static void
-hip_unplan(struct device *d, struct device_plan *p)
-{
-	struct hip_plan *hp = p->priv;
-
-	if (!hp)
-		return;
-	dev_free(d, hp->workspace, hp->plan.workspace);
-	free(hp);
-	p->priv = NULL;
-}
-
-static void
-plan_name(struct device_plan *p, const struct launch_plan *plan)
-{
-	const char *impl = impl_name(p->impl);
-
-	if (plan->count > 0 && p->impl == IMPL_AITER)
-		snprintf(p->name, sizeof(p->name), "%s:%s", impl, plan->launch[plan->named].object);
-	else if (plan->count > 0)
-		snprintf(p->name, sizeof(p->name), "%s:%s", impl, plan->launch[plan->named].symbol);
-	else
-		snprintf(p->name, sizeof(p->name), "%s", impl);
-}
-
-/* auto: AITER's where it has a kernel for this problem, else our own. */
 static int
-resolve(struct hip *h, struct device_plan *p, struct launch_plan *scratch, struct err *e)
-{
-	gpu_plan_f aiter = planner(p->op, IMPL_AITER);
-	struct err why = {0};
-	int rc = -1;
-
-	if (!p->dry && (p->impl != IMPL_AUTO || !h->aiter || !aiter))
-		aiter = NULL; /* nobody asks */
-	else if (!aiter)
-		err_set(&why, ERR_UNAVAILABLE_IMPL, "AITER has no code object for %s", p->op->name);
-	if (aiter)
-		rc = aiter(p->call, &h->facts, NULL, scratch, &why);
-	if (rc == -1 && why.code != ERR_NONE && why.code != ERR_UNAVAILABLE_IMPL) {
-		*e = why;
-		return -1;
-	}
-	if (p->impl == IMPL_AUTO)
-		p->impl = rc == 0 ? IMPL_AITER : IMPL_OWN;
-	if (p->impl != IMPL_AITER)
-		snprintf(p->why_not_aiter, sizeof(p->why_not_aiter), "%.300s",
-			 rc == 0 ? "another implementation was asked for" : why.msg);
-	return 0;
-}
-
-static int
-hip_plan(struct device *d, struct device_plan *p, struct err *e)
+hip_copy(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
 {
 	struct hip *h = d->priv;
-	struct hip_plan *hp;
-	gpu_plan_f plan;
-	size_t workspace;
 
-	p->priv = hp = calloc(1, sizeof(*hp));
-	if (!hp)
-		return err_set(e, ERR_OUT_OF_MEMORY, "no memory to plan %s", p->op->name);
-	if (resolve(h, p, &hp->plan, e) == -1)
-		goto fail;
-	plan = planner(p->op, p->impl);
-	if (plan(p->call, &h->facts, NULL, &hp->plan, e) == -1)
-		goto fail;
-	if (p->dry) {
-		plan_name(p, &hp->plan);
-		hp->plan.workspace = 0; /* there is none to give back */
-		return 0;
-	}
-	workspace = hp->plan.workspace;
-	if (workspace > 0) {
-		hp->workspace = dev_scratch(d, workspace, e);
-		if (!hp->workspace || plan(p->call, &h->facts, hp->workspace, &hp->plan, e) == -1)
-			goto fail;
-		assert(hp->plan.workspace == workspace);
-	}
-	for (int i = 0; i < hp->plan.count; i++) {
-		struct launch *l = &hp->plan.launch[i];
-
-		if (hip_objects_kernel(h->objects, d, l, &hp->kernels[i], e) == -1 ||
-		    hip_check(d, hip_maps_make(l, l->arg), "describing a tensor to the copy engine", e) == -1)
-			goto fail;
-	}
-	plan_name(p, &hp->plan);
-	return 0;
-fail:
-	hip_unplan(d, p);
-	return -1;
+	return hip_check(d, hipMemcpyAsync(to, from, bytes, hipMemcpyDeviceToDevice, h->stream),
+			 "copying within the device", e);
 }
 
 static int
-hip_run(struct device *d, struct device_plan *p, struct err *e)
+hip_fill(struct device *d, void *p, int byte, size_t bytes, struct err *e)
 {
 	struct hip *h = d->priv;
-	struct hip_plan *hp = p->priv;
 
-	h->queued++;
-	for (int i = 0; i < hp->plan.count; i++) {
-		struct launch *l = &hp->plan.launch[i];
-		size_t len = l->arg_len;
-		void *extra[] = {HIP_LAUNCH_PARAM_BUFFER_POINTER, l->arg, HIP_LAUNCH_PARAM_BUFFER_SIZE, &len,
-				 HIP_LAUNCH_PARAM_END};
-
-		if (hip_check(d,
-			      hipModuleLaunchKernel(hp->kernels[i], l->grid[0], l->grid[1], l->grid[2], l->block[0],
-						    l->block[1], l->block[2], l->lds, h->stream, NULL, extra),
-			      l->symbol, e) == -1)
-			return -1;
-	}
-	return 0;
+	return hip_check(d, hipMemsetAsync(p, byte, bytes, h->stream), "filling device memory", e);
 }
 
 static size_t
@@ -559,6 +422,10 @@ const struct device_ops device_backend = {
 	.reach = hip_reach,
 	.pool_stats = hip_pool_stats,
 	.mem_info = hip_mem_info,
+	.copy = hip_copy,
+	.fill = hip_fill,
+	.retarget = hip_retarget,
+	.cache = hip_cache,
 #ifndef DEVICE_EMULATED
 	.flush = hip_flush,
 #endif

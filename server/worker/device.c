@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
@@ -44,6 +45,7 @@ dev_info(struct device *d, struct device_info *info)
 	snprintf(info->kind, sizeof(info->kind), "%s", d->ops->kind);
 	d->ops->info(d, info);
 	dev_mem_info(d, &info->memory_free, &info->memory_total);
+	info->cache_bytes = dev_cache_bytes(d);
 	for (uint32_t i = 0; i < op_count() && i < MSG_OPS_MAX; i++)
 		info->impls[i] = d->ops->impls(d, op_get(i));
 }
@@ -215,6 +217,47 @@ dev_mem_info(struct device *d, uint64_t *available, uint64_t *total)
 	*available = *total = 0;
 	if (d->ops->mem_info)
 		d->ops->mem_info(d, available, total);
+}
+
+int
+dev_copy(struct device *d, void *to, const void *from, size_t bytes, struct err *e)
+{
+	if (d->ops->copy)
+		return bytes == 0 ? 0 : d->ops->copy(d, to, from, bytes, e);
+	assert(d->ops->unified);
+	memcpy(to, from, bytes);
+	return 0;
+}
+
+int
+dev_fill(struct device *d, void *p, int byte, size_t bytes, struct err *e)
+{
+	if (d->ops->fill)
+		return bytes == 0 ? 0 : d->ops->fill(d, p, byte, bytes, e);
+	assert(d->ops->unified);
+	memset(p, byte, bytes);
+	return 0;
+}
+
+int
+dev_retarget(struct device *d, struct device_plan *p, struct err *e)
+{
+	return d->ops->retarget ? d->ops->retarget(d, p, e) : 0;
+}
+
+uint64_t
+dev_cache_bytes(struct device *d)
+{
+	const char *text = getenv("AITERD_CACHE_BYTES");
+	char *end;
+
+	if (text && *text) {
+		unsigned long long bytes = strtoull(text, &end, 10);
+
+		if (*end == '\0' && bytes > 0)
+			return bytes;
+	}
+	return d->ops->cache ? d->ops->cache(d) : 0;
 }
 
 int

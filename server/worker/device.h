@@ -65,6 +65,12 @@ struct device_ops {
 	/* What the allocator itself counts, rounding and all: bytes in use, and the most since the last `reset`. False
 	 * or NULL: it does not, device.c's counters hold. */
 	bool (*pool_stats)(struct device *d, bool reset, uint64_t *used, uint64_t *high);
+	/* Within the device's memory; byte: what to fill it with. NULL, both, on a unified device: the host's way. */
+	int (*copy)(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+	int (*fill)(struct device *d, void *p, int byte, size_t bytes, struct err *e);
+	/* The plan's call has its tensors elsewhere now, aligned as before. NULL: the next run looks there by itself. */
+	int (*retarget)(struct device *d, struct device_plan *p, struct err *e);
+	uint64_t (*cache)(struct device *d); /* bytes of the last-level cache; 0: unknown */
 	/* Push everything of the caller's out of the caches. NULL: not supported. */
 	int (*flush)(struct device *d, struct err *e);
 };
@@ -115,6 +121,11 @@ void dev_host_pin(struct device *d, void *p, size_t bytes);
 void dev_host_unpin(struct device *d, void *p, size_t bytes);
 void *dev_reach(struct device *d, void *p); /* p lies in what was pinned */
 void dev_mem_info(struct device *d, uint64_t *free, uint64_t *total);
+int dev_copy(struct device *d, void *to, const void *from, size_t bytes, struct err *e);
+int dev_fill(struct device *d, void *p, int byte, size_t bytes, struct err *e);
+int dev_retarget(struct device *d, struct device_plan *p, struct err *e);
+/* AITERD_CACHE_BYTES in the environment changes it: for tests, and for what a device does not tell. */
+uint64_t dev_cache_bytes(struct device *d);
 int dev_flush(struct device *d, struct err *e);
 /* Begin to watch the peak anew (a job begins); bytes in use at the moment. */
 uint64_t dev_window(struct device *d);

@@ -4,7 +4,7 @@
  *
  *   device	hipInit hipGetDeviceCount hipSetDevice hipGetDeviceProperties hipDeviceGetAttribute hipDeviceGetPCIBusId hipRuntimeGetVersion
  *		hipDriverGetVersion hipMemGetInfo; of hipDeviceProp_t: name gcnArchName multiProcessorCount
- *		totalGlobalMem l2CacheSize; attributes ClockRate, MemoryPoolsSupported
+ *		totalGlobalMem; attributes ClockRate, L2CacheSize, MemoryPoolsSupported
  *   memory	hipMalloc hipFree hipMallocAsync hipFreeAsync hipHostRegister hipHostUnregister
  *		hipHostGetDevicePointer hipMemcpyAsync hipMemsetAsync
  *   pool	hipDeviceGetDefaultMemPool hipMemPoolSetAttribute hipMemPoolGetAttribute hipMemPoolTrimTo

@@ -48,6 +48,7 @@
 	X(cuMemPoolGetAttribute)                                                                                       \
 	X(cuMemPoolSetAttribute)                                                                                       \
 	X(cuMemPoolTrimTo)                                                                                             \
+	X(cuMemcpyDtoDAsync)                                                                                           \
 	X(cuMemcpyDtoH)                                                                                                \
 	X(cuMemcpyDtoHAsync)                                                                                           \
 	X(cuMemcpyHtoD)                                                                                                \
@@ -85,6 +86,7 @@ typedef CUmemoryPool hipMemPool_t;
 #define hipHostRegisterDefault (CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP)
 #define hipEventDisableTiming CU_EVENT_DISABLE_TIMING
 #define hipDeviceAttributeClockRate CU_DEVICE_ATTRIBUTE_CLOCK_RATE
+#define hipDeviceAttributeL2CacheSize CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE
 #define hipDeviceAttributeMultiprocessorCount CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
 #define hipDeviceAttributeMemoryPoolsSupported CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED
 #define hipMemPoolAttrReleaseThreshold CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
@@ -95,7 +97,7 @@ typedef CUmemoryPool hipMemPool_t;
 #define HIP_LAUNCH_PARAM_BUFFER_SIZE CU_LAUNCH_PARAM_BUFFER_SIZE
 #define HIP_LAUNCH_PARAM_END CU_LAUNCH_PARAM_END
 
-enum hip_copy_kind { hipMemcpyHostToDevice = 1, hipMemcpyDeviceToHost = 2 };
+enum hip_copy_kind { hipMemcpyHostToDevice = 1, hipMemcpyDeviceToHost = 2, hipMemcpyDeviceToDevice = 3 };
 
 #define hipDeviceProp_t struct cuda_properties
 struct cuda_properties {
@@ -203,6 +205,8 @@ hipHostGetDevicePointer(void **device, void *p, unsigned flags)
 static inline hipError_t
 hipMemcpyAsync(void *to, const void *from, size_t bytes, enum hip_copy_kind kind, hipStream_t stream)
 {
+	if (kind == hipMemcpyDeviceToDevice)
+		return cuda.cuMemcpyDtoDAsync((CUdeviceptr)(uintptr_t)to, (CUdeviceptr)(uintptr_t)from, bytes, stream);
 	return kind == hipMemcpyHostToDevice ? cuda.cuMemcpyHtoDAsync((CUdeviceptr)(uintptr_t)to, from, bytes, stream)
 					     : cuda.cuMemcpyDtoHAsync(to, (CUdeviceptr)(uintptr_t)from, bytes, stream);
 }

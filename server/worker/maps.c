@@ -138,6 +138,23 @@ tensor_place(const struct maps *m, struct tensor *t, const char *name, bool dry,
 	return 0;
 }
 
+/* Where a bench job notes its times. */
+static int
+samples_place(const struct maps *m, struct msg_job *job, struct err *e)
+{
+	struct tensor *t = &job->samples;
+	int64_t rows = job->baseline != IMPL_AUTO ? 2 : 1;
+
+	t->data = NULL;
+	if (job->bench > BENCH_WARM || (job->bench == BENCH_NONE && t->dtype != DT_NONE))
+		return err_set(e, ERR_INTERNAL, "bench %" PRIu32 " with samples of dtype %u", job->bench, t->dtype);
+	if (t->dtype == DT_NONE)
+		return 0;
+	if (t->dtype != DT_FP64 || t->rank != 2 || t->shape[0] != rows || t->shape[1] != (int64_t)job->iters)
+		return err_set(e, ERR_INTERNAL, "samples: dtype %u, rank %u", t->dtype, t->rank);
+	return tensor_place(m, t, "samples", false, e);
+}
+
 int
 maps_job(const struct maps *m, struct msg_job *job, struct err *e)
 {
@@ -165,5 +182,5 @@ maps_job(const struct maps *m, struct msg_job *job, struct err *e)
 		if (tensor_place(m, t, op->tensors[i].name, job->dry != 0, e) == -1)
 			return -1;
 	}
-	return 0;
+	return samples_place(m, job, e);
 }

@@ -6,40 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "worker/run.h"
-
-#define FEW_SAMPLES 64
-
-static int
-compare_doubles(const void *a, const void *b)
-{
-	double x, y;
-
-	memcpy(&x, a, sizeof(x));
-	memcpy(&y, b, sizeof(y));
-	return (x > y) - (x < y);
-}
-
-void
-run_statistics(double *samples, uint32_t n, struct sample_stats *s)
-{
-	double sum = 0, squares = 0;
-
-	if (n > 1)
-		qsort(samples, n, sizeof(*samples), compare_doubles);
-	for (uint32_t i = 0; i < n; i++)
-		sum += samples[i];
-	s->iters = n;
-	s->min = samples[0];
-	s->max = samples[n - 1];
-	s->mean = sum / n;
-	s->median = n % 2 ? samples[n / 2] : (samples[n / 2 - 1] + samples[n / 2]) / 2;
-	s->p95 = samples[((uint64_t)n * 95 + 99) / 100 - 1]; /* the nearest rank */
-	for (uint32_t i = 0; i < n; i++)
-		squares += (samples[i] - s->mean) * (samples[i] - s->mean);
-	s->stddev = n > 1 ? sqrt(squares / (n - 1)) : 0;
-}
+#include "worker/bench.h"
 
 /* How many tensors the operator has. */
 static int
@@ -121,7 +88,7 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	r->in_bytes = r->out_bytes = 0;
 	r->counted = false;
 	/* Each wait, and each moment noted, costs a small job a good part of its time. */
-	r->late = !unified && job->iters == 1;
+	r->late = !unified && job->iters == 1 && job->bench == BENCH_NONE;
 	r->close = r->late && job->warmup == 0 && !job->flush;
 	r->planned = false;
 	r->good = false;
@@ -166,57 +133,14 @@ run_prepare(struct run *r, struct device *d, const struct msg_job *job, struct m
 	return r->close ? 0 : dev_mark(d, MARK_UP_END, e);
 }
 
-/* Warm up, then run and time; `name` and `s` tell what ran and how long it took (late: s when MARK_RUN_END is reached). */
+/* One implementation, as often as the job says. */
 static int
-measure(struct run *r, struct device_plan *plan, bool late, char *name, struct sample_stats *s, struct err *e)
+measure_plan(struct run *r, bool late, char *name, struct sample_stats *s, struct err *e)
 {
-	const struct msg_job *job = r->job;
-	double few[FEW_SAMPLES], *samples = few;
-	uint64_t total = (uint64_t)job->warmup + job->iters;
-	int rc = -1;
+	struct measure m = {.d = r->d, .job = r->job, .watch = r->watch, .late = late, .n = 1};
 
-	if (job->iters > FEW_SAMPLES && !(samples = malloc(job->iters * sizeof(*samples))))
-		return err_set(e, ERR_OUT_OF_MEMORY, "no memory to note %u times in", job->iters);
-	for (uint64_t i = 0; i < total; i++) {
-		bool timed = i >= job->warmup;
-
-		if (i > 0 && job->deadline_ns != 0 && clock_ns() > job->deadline_ns) {
-			err_param(e, ERR_DEADLINE_EXCEEDED, "timeout_ms", NULL, NULL,
-				  "the time was up after %llu of %llu runs (%u to warm up, %u timed)",
-				  (unsigned long long)i, (unsigned long long)total, job->warmup, job->iters);
-			goto out;
-		}
-		if (i > 0 && r->watch != NULL && r->watch->cancelled(r->watch->cls)) {
-			err_set(e, ERR_CLIENT_GONE, "cancelled after %llu of %llu runs", (unsigned long long)i,
-				(unsigned long long)total);
-			goto out;
-		}
-		if (timed && job->flush && dev_flush(r->d, e) == -1)
-			goto out;
-		if (timed && dev_mark(r->d, MARK_RUN, e) == -1)
-			goto out;
-		if (dev_run(r->d, plan, e) == -1)
-			goto out;
-		if (timed && dev_mark(r->d, MARK_RUN_END, e) == -1)
-			goto out;
-		if (timed && !late && dev_elapsed(r->d, MARK_RUN, MARK_RUN_END, &samples[i - job->warmup], e) == -1)
-			goto out;
-		dev_settle(r->d);
-	}
-	if (!late) {
-		if (dev_sync(r->d, e) == -1)
-			goto out;
-		run_statistics(samples, job->iters, s);
-	}
-	s->warmup = job->warmup;
-	memcpy(name, plan->name, MSG_IMPL_MAX);
-	rc = 0;
-out:
-	if (rc == -1)
-		dev_settle(r->d);
-	if (samples != few)
-		free(samples);
-	return rc;
+	m.side[0] = (struct measure_side){.plan = &r->plan, .name = name, .stats = s};
+	return measure(&m, e);
 }
 
 int
@@ -224,11 +148,22 @@ run_execute(struct run *r, struct err *e)
 {
 	struct msg_done *done = r->done;
 
-	if (measure(r, &r->plan, r->late, done->impl, &done->kernel, e) == -1)
+	if (measure_plan(r, r->late, done->impl, &done->kernel, e) == -1)
 		return -1;
 	plan_undo(r);
 	done->memory.workspace = r->d->window_scratch;
 	done->memory.peak = dev_window_peak(r->d);
+	return 0;
+}
+
+int
+run_download(struct run *r, struct err *e)
+{
+	for (int i = 0; i < tensor_count(r->op); i++)
+		if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_OUT &&
+		    dev_download(r->d, r->job->call.tensors[i].data, r->call.tensors[i].data, r->call.tensors[i].bytes,
+				 e) == -1)
+			return -1;
 	return 0;
 }
 
@@ -241,12 +176,7 @@ run_collect(struct run *r, struct err *e)
 	if (!d->ops->unified && !r->in_place) {
 		if (!r->close && dev_mark(d, MARK_DOWN, e) == -1)
 			return -1;
-		for (int i = 0; i < tensor_count(r->op); i++)
-			if (r->call.tensors[i].dtype != DT_NONE && r->op->tensors[i].role == OP_OUT &&
-			    dev_download(d, r->job->call.tensors[i].data, r->call.tensors[i].data,
-					 r->call.tensors[i].bytes, e) == -1)
-				return -1;
-		if (dev_mark(d, MARK_DOWN_END, e) == -1 ||
+		if (run_download(r, e) == -1 || dev_mark(d, MARK_DOWN_END, e) == -1 ||
 		    dev_elapsed(d, r->close ? MARK_RUN_END : MARK_DOWN, MARK_DOWN_END, &r->done->download_ms, e) == -1 ||
 		    dev_elapsed(d, MARK_UP, r->close ? MARK_RUN : MARK_UP_END, &r->done->upload_ms, e) == -1)
 			return -1;
@@ -254,15 +184,14 @@ run_collect(struct run *r, struct err *e)
 	if (r->late) {
 		if (dev_elapsed(d, MARK_RUN, MARK_RUN_END, &ms, e) == -1)
 			return -1;
-		run_statistics(&ms, 1, &r->done->kernel);
+		measure_statistics(&ms, 1, &r->done->kernel);
 	}
 	dev_mem_info(d, &r->done->memory.device_free, &r->done->memory.device_total);
 	return 0;
 }
 
-/* Largest |a - b|; NaN as soon as one side has a NaN that the other lacks. */
-static double
-largest_difference(const struct tensor *a, const struct tensor *b)
+double
+run_difference(const struct tensor *a, const struct tensor *b)
 {
 	int64_t n = tensor_elements(a);
 	double largest = 0;
@@ -302,7 +231,7 @@ run_baseline(struct run *r, struct err *e)
 			return -1;
 	}
 	if (plan_make(r, &r->base, r->job->baseline, e) == -1 ||
-	    measure(r, &r->plan, false, done->baseline_impl, &done->baseline, e) == -1)
+	    measure_plan(r, false, done->baseline_impl, &done->baseline, e) == -1)
 		return -1;
 	plan_undo(r);
 	for (int i = 0; i < n; i++) {
@@ -320,7 +249,7 @@ run_baseline(struct run *r, struct err *e)
 				return -1;
 			t.data = r->base_host[i];
 		}
-		diff = largest_difference(&r->job->call.tensors[i], &t);
+		diff = run_difference(&r->job->call.tensors[i], &t);
 		if (isnan(diff) || diff > largest)
 			largest = diff;
 		if (isnan(largest))
@@ -361,6 +290,12 @@ run_dry(struct device *d, const struct msg_job *job, struct msg_done *done)
 	dev_unplan(d, &plan);
 }
 
+static int
+run_steps(struct run *r, struct err *e)
+{
+	return run_execute(r, e) == -1 || run_collect(r, e) == -1 || run_baseline(r, e) == -1 ? -1 : 0;
+}
+
 void
 run_job(struct device *d, const struct msg_job *job, const struct run_watch *watch, struct msg_done *done)
 {
@@ -376,7 +311,7 @@ run_job(struct device *d, const struct msg_job *job, const struct run_watch *wat
 	d->unwanted_cls = watch != NULL ? watch->cls : NULL;
 	prepared = run_prepare(&r, d, job, done, &e);
 	r.watch = watch;
-	if (prepared == -1 || run_execute(&r, &e) == -1 || run_collect(&r, &e) == -1 || run_baseline(&r, &e) == -1) {
+	if (prepared == -1 || (job->bench != BENCH_NONE ? bench_execute(&r, &e) : run_steps(&r, &e)) == -1) {
 		done->err = e;
 		if (done->err.code == ERR_NONE)
 			err_set(&done->err, ERR_WORKER_REFUSED, "%s failed without saying why", r.op->name);

@@ -2,22 +2,17 @@
  * run.h: one job on the device, in steps: inputs up, warm-up and timed runs, baseline, outputs down.
  *
  * run_job does them all; they stand apart so that a backend with asynchronous copies can prepare the next
- * job while one computes. A worker's main thread only.
+ * job while one computes. A bench job (bench.h) is prepared and released alike. A worker's main thread only.
  */
 #ifndef AITERD_RUN_H
 #define AITERD_RUN_H
 
 #include "msg.h"
 #include "worker/device.h"
+#include "worker/measure.h"
 
 /* What takes less time than telling of it: inputs and outputs together. */
 #define RUN_TINY_BYTES 32768
-
-/* Asked between two runs of a job: true ends it with ERR_CLIENT_GONE. */
-struct run_watch {
-	bool (*cancelled)(void *cls);
-	void *cls;
-};
 
 struct run {
 	struct device *d;
@@ -51,7 +46,9 @@ void run_release(struct run *r);
 /* All of it; the outcome is in done->err. */
 void run_job(struct device *d, const struct msg_job *job, const struct run_watch *watch, struct msg_done *done);
 
-/* Statistics of n >= 1 samples in milliseconds, which get sorted. */
-void run_statistics(double *samples, uint32_t n, struct sample_stats *s);
+/* The steps' parts that bench.c needs, too: all outputs to the host (not waited for); the largest |a - b|, NaN as soon as one
+ * side has a NaN that the other lacks. */
+int run_download(struct run *r, struct err *e);
+double run_difference(const struct tensor *a, const struct tensor *b);
 
 #endif

@@ -132,6 +132,8 @@ job_is_tiny(const struct job *j)
 
 	if (j->msg.dry)
 		return true;
+	if (j->msg.bench != BENCH_NONE)
+		return false;
 	for (int i = 0; i < OP_TENSORS_MAX; i++)
 		bytes += j->msg.call.tensors[i].bytes;
 	return bytes <= RUN_TINY_BYTES && j->msg.warmup + j->msg.iters <= 2 && !j->msg.flush &&
@@ -309,6 +311,15 @@ idle(struct worker *w)
 		line_awake(&w->lines[i]);
 }
 
+static void
+job_progress(void *cls, uint64_t runs, uint64_t of)
+{
+	struct worker *w = cls;
+
+	atomic_store_explicit(&w->status->runs, runs, memory_order_relaxed);
+	atomic_store_explicit(&w->status->runs_of, of, memory_order_relaxed);
+}
+
 /* run.c asks between two runs of a job: has it been cancelled? */
 static bool
 job_unwanted(void *cls)
@@ -341,7 +352,7 @@ static void
 job_run(struct worker *w, struct job *j)
 {
 	struct worker_status *st = w->status;
-	const struct run_watch watch = {job_unwanted, w};
+	const struct run_watch watch = {job_unwanted, job_progress, w};
 	struct msg_done *done = &w->done;
 	uint64_t begin = clock_ns();
 
@@ -353,6 +364,7 @@ job_run(struct worker *w, struct job *j)
 	} else {
 		w->running = j;
 		w->cancelled = false;
+		job_progress(w, 0, 0);
 		status_set(w, (uint64_t)j->loop + 1, j->msg.m.id, begin);
 		run_job(&w->d, &j->msg, &watch, done);
 		w->running = NULL;

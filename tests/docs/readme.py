@@ -8,7 +8,7 @@ tables and links against the program and the tree.
 
 A block that begins with ```sh and has `<!-- run -->` above it is run; each `<!-- expect: TEXT -->` there must be found
 in what it prints. All blocks run in one new folder, and talk to one server on a free port: 127.0.0.1:8000 is replaced
-by its address. AITERD_BUILDDIR is where aiterd was built (default: build), AITERD_SRCDIR the checkout.
+by its address, which is in AITERD_URL, too; what was built is in PATH. AITERD_BUILDDIR is where aiterd was built (default: build), AITERD_SRCDIR the checkout.
 """
 import json
 import os
@@ -176,12 +176,14 @@ def main():
     os.mkdir(os.path.join(folder, "bin"))
     os.symlink(sys.executable, os.path.join(folder, "bin", "python3"))
     environment = dict(os.environ, PATH=os.path.join(folder, "bin") + os.pathsep + os.environ.get("PATH", ""),
-                       LC_ALL="C.UTF-8")
+                       LC_ALL="C.UTF-8", PYTHONPATH=os.path.join(SRC, "clients", "python"))  # as if installed
     work = os.path.join(folder, "work")
     os.mkdir(work)
     server = None
     try:
         server = Server(folder)
+        environment["AITERD_URL"] = "http://" + server.address
+        environment["PATH"] = BUILD + os.pathsep + environment["PATH"]
         verdict("has blocks to run", None if blocks else "there are none")
         for block in blocks:
             problem, printed = run_block(block, work, environment, server.address)

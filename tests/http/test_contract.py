@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import time
 import unittest
 
 import jsonschema
@@ -73,11 +74,15 @@ class Contract:
             assert r.body == b"", r
         else:
             assert kind in documented["content"], "%s %s: %s is not documented" % (method, template, kind)
-        if kind.endswith("json") and r.body:
+        if kind == "application/x-ndjson":
+            for line in r.body.decode("ascii").splitlines():
+                validate(json.loads(line), documented["content"][kind]["schema"], "a line of %s" % template)
+        elif kind.endswith("json") and r.body:
             body = json.loads(calls.decoded(r).decode("ascii"))
             validate(body, documented["content"][kind]["schema"], "%s %s -> %s" % (method, template, status))
         for name in documented.get("headers", {}):
-            wanted = {"ETag": True, "Location": True, "Aiterd-Tensor": True, "Allow": r.status == 405, "Retry-After": r.status == 503,
+            wanted = {"ETag": True, "Location": True, "Aiterd-Tensor": True, "Preference-Applied": True,
+                      "Allow": r.status == 405, "Retry-After": r.status in (202, 409, 503),
                       "Aiterd-Stats": b'"dry_run":true' not in r.body, "Server-Timing": b'"dry_run":true' not in r.body}
             assert (r.get(name) is not None) == wanted[name], (name, r.status, r.headers)
         return r
@@ -198,6 +203,8 @@ class Exchanges(unittest.TestCase):
             self.runs(contract, c)
             self.checks(contract, c)
             self.infers(contract, c)
+            self.benches(contract, c)
+            self.jobs(contract, c)
             self.kept(contract, c)
         self.draining(contract)
         wanted = {(*where, status) for where, op in contract.operations().items() for status in op["responses"]}
@@ -210,7 +217,7 @@ class Exchanges(unittest.TestCase):
 
     def plain(self, contract, c):
         for path, item in contract.paths.items():
-            if "get" not in item or "{name}" in path:
+            if "get" not in item or "{name}" in path or "{id}" in path:
                 continue
             for op in OPS:
                 real = path.replace("{op}", op).replace("{version}", "1").replace("{slug}", "invalid-shape")
@@ -278,6 +285,68 @@ class Exchanges(unittest.TestCase):
                 for query in ("", "runs=2&rtol=0", "format=safetensors", "dry_run=1", "format=npy", "rtol=x"):
                     contract.check("POST", template, send(c, told, query=query, path=call.path + "/check"))
         contract.check("POST", template, c.request("POST", "/v1/ops/none/check", b"x"))
+
+    def benches(self, contract, c):
+        template, form = "/v1/ops/{op}/bench", ("Content-Type", "application/x-www-form-urlencoded")
+        tiny = {"rmsnorm": "rows=2&hidden=8"}
+        for op in OPS:
+            path = template.replace("{op}", op)
+            body = (tiny.get(op, "batch=1,2&seqlen=4&heads=2&kv_heads=2,3") + "&iters=2&baseline=naive&samples=true"
+                    "&mode=cold,warm&dtype=fp32,bf16").encode()
+            self.go(contract, c, "POST", template, path, body, [form])
+            self.go(contract, c, "POST", template, path, body, [form, ("Accept", "text/event-stream")])
+            self.go(contract, c, "POST", template, path, b"nonsense=1", [form], status=422)
+        self.go(contract, c, "POST", template, template.replace("{op}", "none"), b"", status=404)
+        params, path = {"batch": [1, 2], "seqlen": 256, "heads": 8, "iters": 5, "mode": "warm"}, "/v1/ops/flash_attn_func/bench"
+        for again in (True, False):
+            validate({"params": params}, contract.schema("BenchRequest"), "our own request")
+            r = self.go(contract, c, "POST", template, path, json.dumps({"params": params}).encode(),
+                        [("Content-Type", "application/json")])
+            if again:  # so often that the second case takes some seconds
+                ms = json.loads(r.body.splitlines()[1])["kernel_ms"]["mean"]
+                params.update(progress=True, iters=min(10000, max(20, int(4000 / ms))))
+        self.assertIn(b'{"progress":', r.body, "took so short a time that there was none")
+        options = {p["name"]: p["schema"] for p in contract.operations()["post", template]["parameters"] if p["in"] == "query"}
+        page = json.loads(c.request("GET", "/v1/ops/rmsnorm").body)
+        for o in page["bench_options"]:
+            default = options[o["name"]].get("default")
+            self.assertEqual((None if default is None else str(default).lower(), options[o["name"]].get("enum")),
+                             (o["default"], o.get("choices")), o["name"])
+
+    def jobs(self, contract, c):
+        one, result, wait = "/v1/jobs/{id}", "/v1/jobs/{id}/result", [("Prefer", "wait=30")]
+        rms, form = calls.rmsnorm(), ("Content-Type", "application/x-www-form-urlencoded")
+        slow = calls.attention("fp32", shape=(1, 256, 256, 4, 4, 64, 64), lse=False)
+        paths = []
+        for call, query in ((rms, "format=npy"), (rms, "format=safetensors"), (rms, "format=json"),
+                            (rms, "dry_run=1"), (slow, "timeout_ms=30&iters=10000")):
+            r = send(c, call, query=query, headers=[("Prefer", "respond-async")])
+            self.assertEqual(contract.check("POST", "/v1/ops/{op}", r).status, 202, r)
+            paths.append(r.get("location"))
+        template = "/v1/ops/{op}/bench"
+        for accept in ("application/x-ndjson", "text/event-stream"):
+            r = self.go(contract, c, "POST", template, template.replace("{op}", "rmsnorm"), b"rows=2&hidden=8,16&iters=2",
+                        [form, ("Accept", accept), ("Prefer", "respond-async")], 202)
+            paths.append(r.get("location"))
+        for path in paths:
+            status = 504 if path == paths[4] else 200
+            self.go(contract, c, "GET", one, path)
+            self.go(contract, c, "GET", result, path + "/result", headers=wait, status=status)
+            self.go(contract, c, "GET", one, path)
+        self.assertEqual(len(json.loads(self.go(contract, c, "GET", "/v1/jobs").body)["jobs"]), len(paths))
+        r = send(c, slow, query="iters=10000", headers=[("Prefer", "respond-async")])
+        paths.append(r.get("location"))
+        self.go(contract, c, "GET", one, paths[-1])
+        self.go(contract, c, "GET", result, paths[-1] + "/result", status=409)
+        self.go(contract, c, "DELETE", one, paths[-1], status=202)
+        while c.request("GET", paths[-1]).status != 410:
+            time.sleep(0.02)
+        for status, path in ((404, "/v1/jobs/none"), (410, paths[-1])):
+            for method in ("GET", "DELETE"):
+                self.go(contract, c, method, one, path, status=status)
+            self.go(contract, c, "GET", result, path + "/result", status=status)
+        for path in paths[:-1]:
+            self.go(contract, c, "DELETE", one, path, status=204)
 
     def infers(self, contract, c):
         request = contract.schema("InferRequest")

@@ -77,6 +77,30 @@ class Test(unittest.TestCase):
         return reply
 
 
+class Bench(Test):
+    def test_times_mean_nothing(self):
+        """A sweep runs, alternates, rotates and is validated; no rate, share or speed-up is claimed."""
+        r = server.request("POST", "/v1/ops/flash_attn_func/bench?batch=1,2&seqlen=16&heads=1&head_dim=64&iters=2&warmup=1"
+                           "&baseline=naive&samples=true&device=emulated:0", timeout=120)
+        self.assertEqual(r.status, 200)
+        first, second, done = [json.loads(line) for line in r.body.splitlines()]
+        self.assertEqual(done, {"done": True, "cases": 2, "failed": 0})
+        for x in (first, second):
+            self.assertIs(x["device"]["timing_meaningless"], True)
+            self.assertEqual({k: v for k, v in x["rates"].items() if v is not None and not isinstance(v, str)},
+                             {"flop": 4 * 16 * 16 * 64 * x["case"]["batch"], "bytes_moved": 4 * 16 * 64 * 2 * x["case"]["batch"]})
+            self.assertIsNone(x["baseline"]["speedup"])
+            self.assertRegex(x["impl"], "^own:")
+            self.assertRegex(x["baseline"]["impl"], "^naive:")
+            self.assertEqual((x["validated"], x["identical"], x["max_diff_after"]), (True, True, 0))
+            self.assertLess(x["baseline"]["max_abs_diff"], 4e-3)
+            self.assertEqual(len(x["kernel_ms"]["samples"]), 2)
+            self.assertEqual(len(x["baseline"]["kernel_ms"]["samples"]), 2)
+            self.assertEqual(x["mode"], "cold")
+            self.assertGreaterEqual(x["rotation"]["bytes"], 2 * x["rotation"]["cache_bytes"])
+            self.assertGreater(x["rotation"]["copies"], 100)
+
+
 class Device(Test):
     def test_info(self):
         d, cpu = device(server), device(server, "cpu")

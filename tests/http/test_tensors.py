@@ -465,15 +465,20 @@ class Limits(unittest.TestCase):
         """What was used least recently makes room; what is in use does not; what can never fit is refused at once."""
         mib = 1 << 20
         a = {i: np.full((mib - 4096,), i, np.uint8) for i in range(9)}
+        def put_alone(s, *args):
+            """A request lets go of its tensor only behind its reply: what is in use then would not make room."""
+            until(lambda: listed(s)["in_use_bytes"] == 0, "nothing is in use")
+            put(s, *args)
+
         with t.Server(*SMALL, "--arena", "64M", "--tensors-quota", "4M") as s:
             for i in range(4):
-                put(s, "w%d" % i, a[i], 201)
+                put_alone(s, "w%d" % i, a[i], 201)
             self.assertEqual(listed(s)["bytes"], 4 * mib)
             self.assertTrue(same(get(s, "w0"), a[0]))  # a use
-            put(s, "w4", a[4], 201)
+            put_alone(s, "w4", a[4], 201)
             self.assertEqual(names(s), ["w0", "w2", "w3", "w4"])
             self.assertEqual(s.request("HEAD", "/v1/tensors/w2").status, 200)  # another
-            put(s, "w5", a[5], 201)
+            put_alone(s, "w5", a[5], 201)
             self.assertEqual(names(s), ["w0", "w2", "w4", "w5"])
             p = problem(s.request("PUT", "/v1/tensors/big", t.npy(np.zeros(5 * mib, np.uint8))), 507, "tensors-quota")
             self.assertIn("%d" % (4 * mib), p["detail"])
@@ -486,11 +491,11 @@ class Limits(unittest.TestCase):
             self.assertEqual(names(s), ["w0", "w2", "w4", "w5"], "in vain nothing is dropped")
             # an output has its share, too
             x = t.normal((1, 8), "fp32", 1)
-            put(s, "x", x)
+            put_alone(s, "x", x)
             self.assertEqual(names(s), ["w2", "w4", "w5", "x"])
             call = calls.attention("fp32", shape=(1, 256, 256, 4, 4, 64, 64), lse=False)
             for n, v in call.tensors.items():
-                put(s, n, v)
+                put_alone(s, n, v)
             self.assertEqual(names(s), ["k", "q", "v", "w2", "w4", "w5", "x"], "256 KiB each")
             got, query = [], long_run(s, call) + "&keep.out=o"
             worker = threading.Thread(target=lambda: got.append(run(s, call.op, {n: n for n in "qkv"}, query)))
@@ -504,7 +509,7 @@ class Limits(unittest.TestCase):
             worker.join(60)
             call.check(outputs(got[0]))
             self.assertEqual(names(s), ["k", "o", "q", "v", "w2", "w5", "x"])
-            put(s, "large", large, 201)
+            put_alone(s, "large", large, 201)
             self.assertEqual(names(s), ["large"])
             i = info(s)["tensors"]
             self.assertGreater(i["evicted"], 5)
@@ -524,6 +529,60 @@ class Limits(unittest.TestCase):
             entry = listed(s)["tensors"][0]
             self.assertTrue(900 < entry["expires_in_s"] <= 1000 == entry["ttl_s"], entry)
             put(s, "again", t.normal((2, 2), "fp32", 2), 201)
+            clean(s)
+            calls.nothing_lent(s)
+
+    def test_what_is_kept_is_no_body(self):
+        """The limit of a body holds for each one that is sent, not for what its request names."""
+        call = calls.attention("fp32", shape=(1, 96, 96, 2, 2, 64, 64), lse=False)
+        with t.Server(*SMALL, "--max-body", "64K") as s:
+            problem(calls.send(s, call), 413, "too-large")
+            for n, a in call.tensors.items():
+                put(s, n, a, 201)
+            call.check(outputs(run(s, call.op, {n: n for n in call.tensors}, "format=safetensors")))
+            clean(s)
+
+    def test_many_clients(self):
+        """Names that several clients replace, read, use and forget at the same time: each reply is of one tensor, whole."""
+        wrong = []
+
+        def work(seed):
+            rng = np.random.default_rng(seed)
+            try:
+                for _ in range(40):
+                    name, value, what = "n%d" % rng.integers(3), float(rng.integers(1, 100)), rng.integers(6)
+                    path = "/v1/tensors/" + name
+                    if what < 2:
+                        a = np.full((int(rng.integers(1, 40)), 1024), value, np.float32)
+                        assert s.request("PUT", path, t.npy(a)).status in (200, 201)
+                    elif what == 2:
+                        assert s.request("DELETE", path).status in (204, 404)
+                    elif what == 3:
+                        r = s.request("GET", path)
+                        if r.status == 200:
+                            a = t.npy_parse(r.body)
+                            assert (a == a[0, 0]).all() and r.get("etag") == '"%s"' % tensor_id(a), r
+                        else:
+                            problem(r, 404, "not-found")
+                    else:
+                        body = {"inputs": {"x": {"tensor": name}, "weight": {"generate": "ones", "dtype": "fp32", "shape": [1024]}}}
+                        r = s.request("POST", "/v1/ops/rmsnorm?format=safetensors&keep.out=n%d" % rng.integers(3),
+                                      json.dumps(body).encode(), [JSON])
+                        if r.status == 200:
+                            assert np.allclose(outputs(r)["out"], 1, atol=1e-4), outputs(r)["out"]
+                        else:
+                            problem(r, 422, "unknown-tensor")
+            except Exception as e:
+                wrong.append(e)
+        with t.Server(*SMALL, "--arena", "64M", "--tensors-quota", "8M") as s:
+            threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+            for x in threads:
+                x.start()
+            for x in threads:
+                x.join()
+            self.assertEqual(wrong, [])
+            self.assertLessEqual(listed(s)["bytes"], 8 << 20)
+            self.assertEqual(listed(s)["in_use_bytes"], 0)
             clean(s)
             calls.nothing_lent(s)
 

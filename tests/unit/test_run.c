@@ -441,7 +441,7 @@ cancelled_after_three(void *cls)
 Test(run, cancelled_between_two_runs)
 {
 	int asked = 0;
-	struct run_watch watch = {cancelled_after_three, &asked};
+	struct run_watch watch = {.cancelled = cancelled_after_three, .cls = &asked};
 
 	job.iters = 1000;
 	run_job(&d, &job, &watch, &done);
@@ -456,18 +456,18 @@ Test(run, statistics)
 	struct sample_stats s;
 	double one[] = {3}, four[] = {4, 1, 3, 2}, hundred[100], twenty[20];
 
-	run_statistics(one, 1, &s);
+	measure_statistics(one, 1, &s);
 	cr_assert(s.min == 3 && s.max == 3 && s.mean == 3 && s.median == 3 && s.p95 == 3 && s.stddev == 0);
-	run_statistics(four, 4, &s);
+	measure_statistics(four, 4, &s);
 	cr_assert(s.min == 1 && s.max == 4 && s.mean == 2.5 && s.median == 2.5 && s.p95 == 4);
 	cr_assert_float_eq(s.stddev, 1.2909944487358056, 1e-15);
 	for (int i = 0; i < 100; i++)
 		hundred[i] = (i * 37 + 5) % 100 + 1;
-	run_statistics(hundred, 100, &s);
+	measure_statistics(hundred, 100, &s);
 	cr_assert(s.min == 1 && s.max == 100 && s.mean == 50.5 && s.median == 50.5 && s.p95 == 95);
 	cr_assert_float_eq(s.stddev, 29.011491975882016, 1e-12);
 	for (int i = 0; i < 20; i++)
 		twenty[i] = 20 - i;
-	run_statistics(twenty, 20, &s);
+	measure_statistics(twenty, 20, &s);
 	cr_assert(s.p95 == 19 && s.median == 10.5);
 }

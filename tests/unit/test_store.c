@@ -99,8 +99,11 @@ has(struct fixture *f, const char *what)
 	struct kept *k = find(f, what);
 	bool there = k != NULL;
 
-	if (there)
-		cr_assert(store_entry(f->store, k, what, strlen(what), &entry, room));
+	if (there) {
+		store_entry(f->store, k, what, strlen(what), &entry, room);
+		cr_assert(tensor_id_begins(what, strlen(what)) || strcmp(entry.name, what) == 0);
+		cr_assert_gt(entry.left_ns, 0);
+	}
 	store_unref(f->store, &k);
 	return there;
 }
@@ -156,6 +159,8 @@ Test(store, an_id_is_sha256_of_head_and_data)
 
 Test(store, names_find_replace_and_go)
 {
+	struct store_entry entry;
+	char room[STORE_NAME_MAX + 1];
 	struct kept *a, *b, *other;
 	struct fixture f;
 	struct err e = {0};
@@ -203,6 +208,8 @@ Test(store, names_find_replace_and_go)
 	cr_assert_eq(store_forget(f.store, 0, "w\0x", 3, NULL), STORE_CHANGED);
 	cr_assert_not(has(&f, "w"));
 	cr_assert_eq(((float *)kept_tensor(b)->data)[0], 2, "deleted while in use");
+	store_entry(f.store, b, "w", 1, &entry, room);
+	cr_assert(strcmp(entry.name, "w") == 0 && entry.left_ns == 0 && entry.t == kept_tensor(b));
 	store_unref(f.store, &b);
 	cr_assert_str_eq(names(&f, 1), "w ");
 	end(&f);
@@ -337,7 +344,8 @@ Test(store, a_name_lives_as_long_as_it_is_used)
 	clock_now += 1;
 	cr_assert_str_eq(names(&f, 0), "held idle long used ");
 	k = find(&f, "used");
-	cr_assert(store_entry(f.store, k, "used", 4, &entry, room));
+	store_entry(f.store, k, "used", 4, &entry, room);
+	cr_assert_str_eq(entry.name, "used");
 	cr_assert_eq(entry.left_ns, 100 * SECOND, "it is in use");
 	cr_assert_not(entry.in_use, "by others");
 	store_unref(f.store, &k);

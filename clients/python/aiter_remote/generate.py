@@ -11,7 +11,7 @@ numpy has neither bf16 nor fp8: bf16 comes as dtype ``V2`` (two opaque bytes, wh
 from __future__ import annotations
 
 import math
-from typing import Any, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -20,7 +20,7 @@ __all__ = ["DTYPES", "KINDS", "generate", "generate_elements", "normal_pair", "p
 KINDS = ("normal", "uniform", "zeros", "ones", "arange", "randint")
 
 #: The dtypes' names, and as what numpy holds them.
-DTYPES = {
+DTYPES: Dict[str, np.dtype[Any]] = {
     "fp32": np.dtype("<f4"),
     "fp16": np.dtype("<f2"),
     "bf16": np.dtype("V2"),
@@ -58,11 +58,12 @@ _CHUNK = 1 << 20  # elements made in one go: bounds the memory for what is betwe
 _LOW32 = np.uint64(0xFFFFFFFF)
 
 Number = Union[int, float]
+Array = np.ndarray[Any, Any]
 
 
 def philox(
     counter: Sequence[Any], key: Tuple[int, int]
-) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> Tuple[Array, Array, Array, Array]:
     """Philox4x32-10: the four 32-bit words of blocks, as uint64 arrays; `counter` is four numbers or arrays of them."""
     c0, c1, c2, c3 = np.broadcast_arrays(*(np.asarray(c, np.uint64) for c in counter))
     k0, k1 = key
@@ -74,7 +75,7 @@ def philox(
     return c0, c1, c2, c3
 
 
-def _words(seed: int, stream: int, first: int, count: int) -> Tuple[np.ndarray, ...]:
+def _words(seed: int, stream: int, first: int, count: int) -> Tuple[Array, ...]:
     """The words of `count` blocks from number `first` on."""
     block = np.uint64(first) + np.arange(count, dtype=np.uint64)
     counter = (block & _LOW32, block >> np.uint64(32), stream % 2**32, stream // 2**32)
@@ -107,7 +108,7 @@ _COS = [
 ]
 
 
-def _horner(coefficients: Sequence[float], x: np.ndarray, last: float) -> np.ndarray:
+def _horner(coefficients: Sequence[float], x: Array, last: float) -> Array:
     p = np.full_like(x, coefficients[-1])
     for c in (*coefficients[-2::-1], last):
         p *= x
@@ -115,7 +116,7 @@ def _horner(coefficients: Sequence[float], x: np.ndarray, last: float) -> np.nda
     return p
 
 
-def normal_pair(r: np.ndarray, a: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def normal_pair(r: Array, a: Array) -> Tuple[Array, Array]:
     """Standard normal pairs in float64 from pairs of 32-bit words (as uint64): Box and Muller's transformation."""
     u = (r.astype(np.float64) + 0.5) * 2.0**-32
     t = u.view(np.uint64) + (np.uint64(0x3FF0000000000000) - _SQRT_HALF)
@@ -136,24 +137,24 @@ def normal_pair(r: np.ndarray, a: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     return radius * first, radius * second
 
 
-def _interleave(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _interleave(parts: Sequence[Array]) -> Array:
     return np.stack(parts, axis=-1).reshape(-1)
 
 
-def _wide(seed: int, stream: int, first: int, count: int) -> np.ndarray:
+def _wide(seed: int, stream: int, first: int, count: int) -> Array:
     """64-bit words for elements [first, first + count)."""
     w = _words(seed, stream, first // 2, (first + count + 1) // 2 - first // 2)
     both = _interleave((w[0] | w[1] << np.uint64(32), w[2] | w[3] << np.uint64(32)))
     return both[first % 2 : first % 2 + count]
 
 
-def _normals(seed: int, stream: int, first: int, count: int) -> np.ndarray:
+def _normals(seed: int, stream: int, first: int, count: int) -> Array:
     w = _words(seed, stream, first // 4, (first + count + 3) // 4 - first // 4)
     z = _interleave((*normal_pair(w[0], w[1]), *normal_pair(w[2], w[3])))
     return z[first % 4 : first % 4 + count]
 
 
-def _high_product(w: np.ndarray, n: int) -> np.ndarray:
+def _high_product(w: Array, n: int) -> Array:
     """w * n div 2^64."""
     low, high = np.uint64(n % 2**32), np.uint64(n // 2**32)
     w0, w1, shift = w & _LOW32, w >> np.uint64(32), np.uint64(32)
@@ -162,7 +163,7 @@ def _high_product(w: np.ndarray, n: int) -> np.ndarray:
     return w1 * high + (middle >> shift) + (rest >> shift)
 
 
-def _narrow(v: np.ndarray, dtype: str) -> np.ndarray:
+def _narrow(v: Array, dtype: str) -> Array:
     """Round float64 once to a small float dtype: its codes as uint64."""
     bias, mantissa, limit = _SMALL_FLOATS[dtype]
     least, rest = np.uint64(1024 - bias << 52), np.uint64(52 - mantissa)
@@ -180,7 +181,7 @@ def _narrow(v: np.ndarray, dtype: str) -> np.ndarray:
     return code | negative << np.uint64(8 * DTYPES[dtype].itemsize - 1)
 
 
-def _store(v: np.ndarray, dtype: str) -> np.ndarray:
+def _store(v: Array, dtype: str) -> Array:
     if dtype in _WHOLE or dtype in ("fp64", "fp32"):
         with np.errstate(over="ignore"):
             return v.astype(DTYPES[dtype])
@@ -247,13 +248,13 @@ def _check(source: Mapping[str, Any], elements: int) -> Tuple[str, str, int, int
     return kind, dtype, seed, stream, a, b
 
 
-def _make(kind: str, dtype: str, seed: int, stream: int, a: Number, b: Number, first: int, count: int) -> np.ndarray:
+def _make(kind: str, dtype: str, seed: int, stream: int, a: Number, b: Number, first: int, count: int) -> Array:
     if kind == "normal":
         return a + b * _normals(seed, stream, first, count)
     if kind == "uniform":
         return a + (b - a) * ((_wide(seed, stream, first, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
     if kind == "randint":
-        return (_high_product(_wide(seed, stream, first, count), b - a) + np.uint64(a % 2**64)).view(np.int64)
+        return (_high_product(_wide(seed, stream, first, count), int(b - a)) + np.uint64(a % 2**64)).view(np.int64)
     if kind == "arange" and dtype in _WHOLE:
         place = np.uint64(first) + np.arange(count, dtype=np.uint64)
         return (np.uint64(a % 2**64) + place * np.uint64(b % 2**64)).view(np.int64)
@@ -262,7 +263,7 @@ def _make(kind: str, dtype: str, seed: int, stream: int, a: Number, b: Number, f
     return np.full(count, 1 if kind == "ones" else 0, np.int64)
 
 
-def generate_elements(source: Mapping[str, Any], first: int, count: int) -> np.ndarray:
+def generate_elements(source: Mapping[str, Any], first: int, count: int) -> Array:
     """Elements [first, first + count) of the tensor that a source object stands for, in row-major order; its shape does not
     matter. Any part of a tensor can be made by itself."""
     known = _check(source, first + count)
@@ -273,7 +274,7 @@ def generate_elements(source: Mapping[str, Any], first: int, count: int) -> np.n
     return out
 
 
-def generate(source: Mapping[str, Any], *, stream: Optional[int] = None) -> np.ndarray:
+def generate(source: Mapping[str, Any], *, stream: Optional[int] = None) -> Array:
     """The tensor that a source object stands for, such as ``{"generate": "normal", "dtype": "fp16", "shape": [4, 8],
     "seed": 7}``. `stream` is what holds where the object has none: for an operator's input, its position in the catalogue.
 
