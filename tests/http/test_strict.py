@@ -281,7 +281,11 @@ class Connections(unittest.TestCase):
             with t.Server("--connections-per-address", "5", "--loops", "3", "--prefault", "1M", "--listen",
                           "127.0.0.1:0,unix:" + path) as s:
                 self.assertEqual(json.loads(s.request("GET", "/v1/limits").body.decode())["max_connections_per_address"], 5)
-                until(lambda: sockets(s), "sockets")
+
+                def nobody_else():
+                    with t.Client(path) as c:
+                        return json.loads(c.request("GET", "/v1/info").body.decode())["server"]["connections"] == 1
+                until(nobody_else, "the first connection is gone")
                 held = [s.client() for _ in range(5)]
                 for c in held:
                     alive(c)
