@@ -202,7 +202,8 @@ v1_limits(struct request *req)
 	text_addf(&t, ",\"min_body_bytes_per_s\":%llu,\"min_reply_bytes_per_s\":%llu",
 		  (unsigned long long)o->min_body_rate, (unsigned long long)o->min_reply_rate);
 	store_stats(req->loop->svc->store, &kept);
-	text_addf(&t, ",\"tensors_quota_bytes\":%llu,\"tensors_ttl_s\":", (unsigned long long)kept.quota);
+	text_addf(&t, ",\"tensors_quota_bytes\":%llu,\"max_tensor_names\":%d,\"tensors_ttl_s\":",
+		  (unsigned long long)kept.quota, STORE_NAMES_MAX);
 	text_number(&t, o->tensors_ttl);
 	text_add(&t, "}");
 	request_reply_text(req, 200, json, &t);
