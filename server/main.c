@@ -17,6 +17,7 @@
 #include "front/jobs.h"
 #include "front/listen.h"
 #include "front/loop.h"
+#include "front/peers.h"
 #include "front/request.h"
 #include "front/spawn.h"
 #include "front/store.h"
@@ -132,7 +133,7 @@ start(struct service *svc, const struct options *o)
 	svc->opt = o;
 	svc->started_ns = clock_ns();
 	svc->n_loops = o->loops > 0 ? (int)o->loops : cores() < 8 ? cores() : 8;
-	if (conn_setup(&e) == -1 || (svc->pool = arena_pool_new(arena, o->prefault, &e)) == NULL ||
+	if (conn_setup(svc, &e) == -1 || (svc->pool = arena_pool_new(arena, o->prefault, &e)) == NULL ||
 	    (svc->helpers = helpers_new(svc->n_loops, &e)) == NULL || (svc->jobs = request_jobs_new(svc, &e)) == NULL)
 		fatal("%s", e.msg);
 	tensors.pool = svc->pool;
@@ -233,6 +234,7 @@ finish(struct service *svc)
 		loop_free(&svc->loops[i]);
 	helpers_free(&svc->helpers);
 	store_free(&svc->store);
+	peers_free(&svc->peers);
 	arena_pool_free(&svc->pool);
 }
 

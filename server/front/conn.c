@@ -17,21 +17,21 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "front/peers.h"
 #include "front/problem.h"
 #include "front/request.h"
 #include "log.h"
 
 #define LINGER_NS 2000000000u
-#define DRAIN_NS 1000000000u /* a failed request's body is drained for so long, for the connection's sake */
-#define RATE_GRACE_NS 10000000000u
 #define DRAIN_READS 16 /* of a refused client, before other connections get their turn */
 
 static _Atomic(struct conn *) *table;
 static size_t table_size;
 
 int
-conn_setup(struct err *e)
+conn_setup(struct service *svc, struct err *e)
 {
+	const struct options *o = svc->opt;
 	struct rlimit rl;
 
 	if (getrlimit(RLIMIT_NOFILE, &rl) == -1)
@@ -43,6 +43,15 @@ conn_setup(struct err *e)
 	table = calloc(table_size, sizeof(*table));
 	if (table == NULL)
 		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for %zu connections", table_size);
+	/* Workers, tensors and listening sockets need descriptors too: connections alone must not use them up. */
+	svc->connections_max = (uint32_t)o->connections;
+	if (svc->connections_max > table_size / 2) {
+		svc->connections_max = (uint32_t)(table_size / 2);
+		log_warn("--connections %lld: only %u are taken, half of the %zu descriptors this process may have",
+			 (long long)o->connections, svc->connections_max, table_size);
+	}
+	if ((svc->peers = peers_new((uint32_t)o->connections_per_address, svc->connections_max)) == NULL)
+		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for a table of client addresses");
 	return 0;
 }
 
@@ -52,21 +61,47 @@ conn_find(int fd)
 	return fd >= 0 && (size_t)fd < table_size ? atomic_load_explicit(&table[fd], memory_order_acquire) : NULL;
 }
 
-struct conn *
-conn_new(struct loop *l, int fd)
+/* Counted before it is there, so that no burst over all loops gets past a limit. */
+static int
+admit(struct service *svc, const struct sockaddr *addr, struct peer **peer, struct err *e)
 {
+	if (atomic_fetch_add(&svc->connections, 1) >= svc->connections_max)
+		err_set(e, ERR_OVERLOADED, "%u connections are open; no more are taken at the moment (--connections)",
+			svc->connections_max);
+	else if (!peers_take(svc->peers, addr, peer))
+		err_set(e, ERR_OVERLOADED,
+			"%lld connections are open from your address; no more are taken (--connections-per-address)",
+			(long long)svc->opt->connections_per_address);
+	else
+		return 0;
+	atomic_fetch_sub(&svc->connections, 1);
+	return -1;
+}
+
+struct conn *
+conn_new(struct loop *l, int fd, const struct sockaddr *addr, struct err *e)
+{
+	struct peer *peer = NULL;
 	struct conn *c;
 
-	if (fd < 0 || (size_t)fd >= table_size || (c = calloc(1, sizeof(*c))) == NULL)
+	if (admit(l->svc, addr, &peer, e) == -1)
 		return NULL;
+	if (fd < 0 || (size_t)fd >= table_size || (c = calloc(1, sizeof(*c))) == NULL) {
+		atomic_fetch_sub(&l->svc->connections, 1);
+		peers_give(l->svc->peers, &peer);
+		err_set(e, ERR_OVERLOADED, "no memory for another connection");
+		return NULL;
+	}
 	c->source.ready = conn_ready;
 	c->loop = l;
 	c->fd = fd;
+	c->peer = peer;
+	c->tcp = addr->sa_family == AF_INET || addr->sa_family == AF_INET6;
+	c->accepted_ns = l->now_ns;
 	c->next = l->conns;
 	if (l->conns != NULL)
 		l->conns->prev = c;
 	l->conns = c;
-	atomic_fetch_add(&l->svc->connections, 1);
 	atomic_store_explicit(&table[fd], c, memory_order_release);
 	return c;
 }
@@ -82,14 +117,16 @@ conn_unwatch(struct conn *c)
 void
 conn_free(struct conn **cp)
 {
-	struct conn *c = *cp;
+	struct conn *c = *cp, *mine = c;
 
 	if (c == NULL)
 		return;
 	*cp = NULL;
 	conn_unwatch(c);
-	atomic_store_explicit(&table[c->fd], NULL, memory_order_release);
+	/* One that libmicrohttpd has closed without a word may have lost its number to another. */
+	atomic_compare_exchange_strong(&table[c->fd], &mine, NULL);
 	atomic_fetch_sub(&c->loop->svc->connections, 1);
+	peers_give(c->loop->svc->peers, &c->peer);
 	if (c->prev != NULL)
 		c->prev->next = c->next;
 	else
@@ -180,6 +217,7 @@ head_accept(struct conn *c, char *head)
 	c->given = 0;
 	c->scanned = 0;
 	c->head_ns = 0;
+	c->skipped_line = false;
 	c->body_left = h->has_length ? h->content_length : 0;
 	c->body_bytes = c->discarded = 0;
 	c->discard = false;
@@ -196,8 +234,8 @@ would_block(void)
 	return -1;
 }
 
-static ssize_t
-head_refuse(struct conn *c, const struct err *e)
+ssize_t
+conn_head_refuse(struct conn *c, const struct err *e)
 {
 	struct text t;
 
@@ -223,11 +261,15 @@ head_give(struct conn *c, void *buf, size_t len)
 	return (ssize_t)n;
 }
 
-/* An empty line before a request line is dropped, as RFC 9112 2.2 asks. */
+/* One empty line before a request line is dropped, as RFC 9112 2.2 asks; a second one is refused like any bad head. */
 static size_t
-skip_empty_line(const char *p, size_t n)
+skip_empty_line(struct conn *c, const char *p, size_t n)
 {
-	return n >= 2 && p[0] == '\r' && p[1] == '\n' ? 2 : 0;
+	if (c->skipped_line || n < 2 || p[0] != '\r' || p[1] != '\n')
+		return 0;
+	c->skipped_line = true;
+	c->head_ns = 0; /* it belongs to what was before */
+	return 2;
 }
 
 static ssize_t
@@ -245,12 +287,12 @@ head_recv(struct conn *c, void *buf, size_t len)
 	for (;;) {
 		if (c->start < c->len) {
 			if (c->scanned == 0)
-				c->start += skip_empty_line(c->buf + c->start, c->len - c->start);
+				c->start += skip_empty_line(c, c->buf + c->start, c->len - c->start);
 			r = c->start == c->len ? 0
 					       : http_head_parse(c->buf + c->start, c->len - c->start, &limits,
 								 &c->scanned, &c->head, &e);
 			if (r == -1)
-				return head_refuse(c, &e);
+				return conn_head_refuse(c, &e);
 			if (r == 1) {
 				if (head_accept(c, c->buf + c->start) == -1)
 					return -1;
@@ -268,13 +310,13 @@ head_recv(struct conn *c, void *buf, size_t len)
 			continue;
 		}
 		/* The common case: a whole head at once, passed on without being kept. */
-		skip = skip_empty_line(scratch, (size_t)n);
+		skip = skip_empty_line(c, scratch, (size_t)n);
 		c->scanned = 0;
 		r = skip == (size_t)n
 			    ? 0
 			    : http_head_parse(scratch + skip, (size_t)n - skip, &limits, &c->scanned, &c->head, &e);
 		if (r == -1)
-			return head_refuse(c, &e);
+			return conn_head_refuse(c, &e);
 		if (r == 1 && c->head.length <= len) {
 			if (head_accept(c, scratch + skip) == -1)
 				return -1;
@@ -357,6 +399,7 @@ conn_request_end(struct conn *c)
 {
 	conn_unwatch(c);
 	c->req = NULL;
+	c->replying = false;
 	if (c->state != CONN_LINGER)
 		c->state = CONN_HEAD;
 	/* A long body's leftovers are gone; do not keep a large buffer for an idle connection. */
@@ -392,99 +435,4 @@ conn_refuse(struct conn *c, const char *text, size_t len, struct request *req)
 	c->start = c->len = 0;
 	if (req != NULL && !c->watched)
 		c->watched = loop_watch(c->loop, c->fd, &c->source, EPOLLIN | EPOLLRDHUP) == 0;
-}
-
-/* ---------------------------------------------------------------- deadlines */
-
-static void
-sweep_head(struct conn *c, uint64_t now)
-{
-	double limit = c->loop->svc->opt->head_timeout;
-	struct err e = {0};
-
-	if (c->head_ns == 0 || now < c->head_ns || (double)(now - c->head_ns) < limit * 1e9)
-		return;
-	err_set(&e, ERR_REQUEST_TIMEOUT, "the request head was not complete %g s after its first byte", limit);
-	head_refuse(c, &e);
-}
-
-static void
-sweep_body(struct conn *c, uint64_t now)
-{
-	uint64_t rate = c->loop->svc->opt->min_body_rate, elapsed = now - c->body_ns;
-	double idle = c->loop->svc->opt->idle_timeout;
-	struct err e = {0};
-
-	/* Somebody who waits for an answer before sending on should get it. */
-	if (c->discard && c->req->err.code != ERR_NONE && now > c->discard_ns + DRAIN_NS) {
-		request_refuse(c->req);
-		return;
-	}
-	if (now >= c->moved_ns && (double)(now - c->moved_ns) > idle * 1e9) {
-		err_set(&e, ERR_REQUEST_TIMEOUT, "nothing of the body arrived for %g s, after %llu bytes", idle,
-			(unsigned long long)c->body_bytes);
-		goto refuse;
-	}
-	if (now < c->body_ns || elapsed < RATE_GRACE_NS || rate == 0 ||
-	    (double)c->body_bytes >= (double)rate * (double)elapsed / 1e9)
-		return;
-	err_set(&e, ERR_REQUEST_TIMEOUT,
-		"the body arrived too slowly: %llu bytes in %.1f s, at least %llu bytes/s are wanted",
-		(unsigned long long)c->body_bytes, (double)elapsed / 1e9, (unsigned long long)rate);
-refuse:
-	request_body_error(c->req, &e);
-	request_refuse(c->req);
-}
-
-void
-conn_sweep(struct loop *l, uint64_t now_ns)
-{
-	struct conn *c, *next;
-	struct request *req;
-
-	for (c = l->conns; c != NULL; c = next) {
-		next = c->next;
-		switch (c->state) {
-		case CONN_HEAD:
-			sweep_head(c, now_ns);
-			break;
-		case CONN_BODY:
-			sweep_body(c, now_ns);
-			break;
-		case CONN_HANDLED:
-			if (c->req != NULL && conn_client_gone(c))
-				request_gone(c->req);
-			else if (c->req != NULL) {
-				request_overdue(c->req, now_ns);
-				request_tick(c->req, now_ns);
-			}
-			break;
-		case CONN_LINGER:
-			if (now_ns < c->linger_until_ns)
-				break;
-			/* Ends it for libmicrohttpd too, which then closes. */
-			shutdown(c->fd, SHUT_RDWR);
-			conn_unwatch(c);
-			req = c->req;
-			c->req = NULL;
-			if (req != NULL)
-				request_gone(req);
-			break;
-		case CONN_GIVEN:
-		case CONN_FEEDING:
-			break;
-		}
-	}
-}
-
-void
-conn_abandon_all(struct loop *l)
-{
-	struct conn *c;
-
-	for (c = l->conns; c != NULL; c = c->next) {
-		conn_unwatch(c);
-		if (c->req != NULL)
-			request_gone(c->req);
-	}
 }

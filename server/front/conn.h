@@ -17,10 +17,17 @@
 #ifndef AITERD_CONN_H
 #define AITERD_CONN_H
 
+#include <sys/socket.h>
+
 #include "front/http_head.h"
 #include "front/loop.h"
 
 struct request;
+struct peer;
+
+struct conn_pace { /* a period over which a rate is watched: its beginning (0: none) and the count then */
+	uint64_t since_ns, count;
+};
 
 enum conn_state { CONN_HEAD, CONN_GIVEN, CONN_BODY, CONN_FEEDING, CONN_HANDLED, CONN_LINGER };
 
@@ -31,12 +38,17 @@ struct conn {
 	int fd;
 	enum conn_state state;
 	bool watched;
+	bool tcp;
+	bool adopted; /* libmicrohttpd has it, and tells of its end */
+	uint64_t accepted_ns;
+	struct peer *peer; /* its address's count; NULL: none is kept */
 
 	char *buf; /* bytes received and not used yet: [start, len) */
 	size_t start, len, cap;
 
 	size_t scanned;
-	uint64_t head_ns; /* when the first byte of this head came; 0: none yet */
+	bool skipped_line; /* an empty line was dropped before this head */
+	uint64_t head_ns;  /* when the first byte of this head came; 0: none yet */
 	struct http_head head;
 	char method[16];
 	char *target; /* of the request in hand, NUL-terminated, inside a buffer of the connection's own */
@@ -44,23 +56,29 @@ struct conn {
 	size_t given; /* bytes of the head libmicrohttpd has got */
 
 	struct http_chunked chunked;
-	uint64_t body_left;		/* with Content-Length */
-	uint64_t body_bytes;		/* received of this body, framing not counted */
-	uint64_t body_ns;		/* when its reading began */
-	uint64_t moved_ns;		/* when something of it came last */
+	uint64_t body_left;  /* with Content-Length */
+	uint64_t body_bytes; /* received of this body, framing not counted */
+	uint64_t body_ns;    /* when its reading began */
+	uint64_t moved_ns;   /* when something of it came last */
+	struct conn_pace body_pace;
 	bool continue_owed;		/* the client waits for 100 Continue */
 	bool discard;			/* the request has failed: the rest of the body is only drained */
 	uint64_t discarded, discard_ns; /* how much, since when */
 	int fed;			/* what came of a helper's feeding; conn_body.c */
 	uint64_t linger_until_ns;
+	bool replying; /* libmicrohttpd has a reply to send */
+	struct conn_pace reply_pace;
 	struct request *req; /* reading this one's body */
 };
 
-/* The table of descriptors under watch; sized by RLIMIT_NOFILE. Once, before any loop starts. */
-int conn_setup(struct err *e);
+/* The table of descriptors under watch, sized by RLIMIT_NOFILE, and the limits of connections. Once, before any loop
+ * starts. */
+int conn_setup(struct service *svc, struct err *e);
 
-struct conn *conn_new(struct loop *l, int fd); /* registers fd; NULL: table full or no memory */
-void conn_free(struct conn **c);	       /* does not close fd: libmicrohttpd does */
+/* Admits and registers an accepted connection; NULL: *e says why not. From then on conn_free is due once: when libmicrohttpd
+ * says that it is over, or by conn_sweep when it has never taken it. */
+struct conn *conn_new(struct loop *l, int fd, const struct sockaddr *addr, struct err *e);
+void conn_free(struct conn **c); /* does not close fd: libmicrohttpd does */
 struct conn *conn_find(int fd);
 
 bool conn_has_body(const struct conn *c);
@@ -86,6 +104,9 @@ void conn_request_end(struct conn *c);
 
 /* Nothing came behind the request in hand, neither more requests nor the end: whatever comes will make a socket event. */
 bool conn_is_quiet(const struct conn *c);
+
+/* Whatever the kernel still holds for this client goes when libmicrohttpd closes. */
+void conn_drop_unsent(struct conn *c);
 
 /* Has the client closed its side? */
 bool conn_client_gone(struct conn *c);

@@ -307,6 +307,7 @@ conn_body_start(struct conn *c, struct request *req)
 	c->req = req;
 	c->state = CONN_BODY;
 	c->body_ns = c->moved_ns = clock_ns();
+	c->body_pace = (struct conn_pace){c->body_ns, 0};
 	if (c->continue_owed && conn_has_body(c) && c->start == c->len &&
 	    send(c->fd, go_on, sizeof(go_on) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) == -1)
 		log_debug("100 Continue could not be sent: %s", strerror(errno));

@@ -15,6 +15,8 @@ int conn_stash(struct conn *c, const void *p, size_t n);
 /* Throw away what comes; 0 at the end, -1 with errno (EAGAIN: nothing more for now). */
 ssize_t conn_drain(struct conn *c);
 void conn_unwatch(struct conn *c);
+/* Answer a bad head; -1 and EAGAIN, which is what libmicrohttpd hears. */
+ssize_t conn_head_refuse(struct conn *c, const struct err *e);
 /* The connection's descriptor is ready in the loop's own epoll set. */
 void conn_ready(struct loop_source *s, uint32_t events);
 

@@ -55,13 +55,21 @@ connection_notify(void *cls, struct MHD_Connection *mc, void **ctx, enum MHD_Con
 {
 	struct http *h = cls;
 	const union MHD_ConnectionInfo *info;
+	struct conn *c;
 
 	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
 		conn_free((struct conn **)ctx);
 		return;
 	}
 	info = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD);
-	*ctx = info == NULL ? NULL : conn_new(h->loop, info->connect_fd);
+	c = info == NULL ? NULL : conn_find(info->connect_fd);
+	if (c == NULL || c->loop != h->loop || c->adopted) {
+		log_error("libmicrohttpd has a connection that no loop has accepted");
+		*ctx = NULL;
+		return;
+	}
+	c->adopted = true;
+	*ctx = c;
 }
 
 static void
@@ -187,6 +195,7 @@ queue_reply(struct MHD_Connection *mc, struct request *req)
 	}
 	ok = MHD_queue_response(mc, (unsigned)req->reply.status, r);
 	MHD_destroy_response(r);
+	req->conn->replying = ok == MHD_YES;
 	return ok;
 }
 
@@ -267,12 +276,15 @@ completed(void *cls, struct MHD_Connection *mc, void **ctx, enum MHD_RequestTerm
 	struct request *req = *ctx;
 	struct http *h = cls;
 
-	(void)mc, (void)why;
+	(void)mc;
 	*ctx = NULL;
 	h->moved = true;
 	if (req == NULL)
 		return;
 	let_go(h, req);
+	/* Nobody takes the reply: then its rest, some megabytes, is not to wait in the kernel either. */
+	if (why == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED && req->conn->replying)
+		conn_drop_unsent(req->conn);
 	request_end(req);
 }
 

@@ -26,6 +26,7 @@
 #define LINGER_CORES 4	 /* where there are fewer, somebody else has use for them */
 #define ACCEPTS 64	 /* per turn */
 #define WARN_NS 1000000000u
+#define PAUSE_NS 100000000u /* of listening, when descriptors have run out */
 
 int
 loop_watch(struct loop *l, int fd, struct loop_source *s, uint32_t events)
@@ -96,18 +97,16 @@ http_is_ready(struct loop_source *s, uint32_t events)
 
 /* Too many: said in a reply, so that nobody has to guess; what it may have sent is not read. */
 static void
-refuse_connection(struct loop *l, int fd)
+refuse_connection(struct loop *l, int fd, const struct err *e)
 {
-	struct err e = {0};
 	struct text t;
 
-	if (l->now_ns - l->refused_ns > 1000000000u)
-		log_warn("a connection was refused: %lld are open (--connections)", (long long)l->svc->opt->connections);
-	l->refused_ns = l->now_ns;
-	err_set(&e, ERR_OVERLOADED, "%lld connections are open; no more are taken at the moment",
-		(long long)l->svc->opt->connections);
+	if (l->now_ns - l->refused_ns > WARN_NS) {
+		log_warn("a connection was refused: %s", e->msg);
+		l->refused_ns = l->now_ns;
+	}
 	text_init(&t, 16 * 1024);
-	problem_raw(&t, l->svc, &e, NULL);
+	problem_raw(&t, l->svc, e, NULL);
 	if (!t.failed && send(fd, t.p, t.len, MSG_NOSIGNAL | MSG_DONTWAIT) == -1)
 		log_debug("a refusal could not be sent: %s", strerror(errno));
 	text_fini(&t);
@@ -119,16 +118,46 @@ static void
 accept_one(struct loop_listener *li, int fd, struct sockaddr_storage *addr, socklen_t len)
 {
 	struct loop *l = li->loop;
+	struct err e = {0};
 	int one = 1;
 
-	if (atomic_load(&l->svc->connections) >= (uint32_t)l->svc->opt->connections) {
-		refuse_connection(l, fd);
+	if (conn_new(l, fd, (struct sockaddr *)addr, &e) == NULL) {
+		refuse_connection(l, fd, &e);
 		return;
 	}
 	if (li->tcp)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	http_add(l->http, fd, (struct sockaddr *)addr, len);
 	l->http_ready = true;
+}
+
+static int
+listeners_watch(struct loop *l)
+{
+	int i, r = 0;
+
+	l->listen_again_ns = 0;
+	for (i = 0; i < l->n_listen; i++)
+		if (loop_watch(l, l->listeners[i].fd, &l->listeners[i].source,
+			       EPOLLIN | (l->listeners[i].shared ? (uint32_t)EPOLLEXCLUSIVE : 0)) == -1)
+			r = -1;
+	return r;
+}
+
+/* No descriptor is free. Watched on, the listening sockets would wake this loop again and again for nothing; whoever
+ * connects meanwhile waits in the kernel's queue. */
+static void
+listeners_pause(struct loop *l)
+{
+	int i;
+
+	if (l->now_ns - l->warned_ns > WARN_NS) {
+		log_warn("accept: %s; trying again after a pause", strerror(errno));
+		l->warned_ns = l->now_ns;
+	}
+	l->listen_again_ns = l->now_ns + PAUSE_NS;
+	for (i = 0; i < l->n_listen; i++)
+		loop_unwatch(l, l->listeners[i].fd);
 }
 
 static void
@@ -149,12 +178,7 @@ listener_ready(struct loop_source *s, uint32_t events)
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			/* Level-triggered: without a pause this would spin until a descriptor is free. */
-			if (l->now_ns - l->warned_ns > WARN_NS) {
-				log_warn("accept: %s", strerror(errno));
-				l->warned_ns = l->now_ns;
-			}
-			usleep(1000);
+			listeners_pause(l);
 			return;
 		}
 		if (errno != EINTR && errno != ECONNABORTED)
@@ -360,6 +384,9 @@ next_timeout(struct loop *l)
 	int http = http_timeout_ms(l->http);
 	int own = jobs_queued(l) ? (int)(EXPIRE_NS / 1000000) : l->conns != NULL ? (int)(SWEEP_NS / 1000000) : 1000;
 
+	if (l->listen_again_ns != 0 && own > (int)(PAUSE_NS / 1000000))
+		own = (int)(PAUSE_NS / 1000000);
+
 	return http >= 0 && http < own ? http : own;
 }
 
@@ -481,6 +508,8 @@ loop_main(void *arg)
 			l->http_ready = false;
 			http_run(l->http);
 		}
+		if (l->listen_again_ns != 0 && l->now_ns >= l->listen_again_ns)
+			listeners_watch(l);
 		if (l->now_ns >= next_expire) {
 			sweep(l);
 			next_expire = l->now_ns + EXPIRE_NS;
@@ -500,12 +529,10 @@ int
 loop_start(struct loop *l, struct err *e)
 {
 	sigset_t all, old;
-	int i, r;
+	int r;
 
-	for (i = 0; i < l->n_listen; i++)
-		if (loop_watch(l, l->listeners[i].fd, &l->listeners[i].source,
-			       EPOLLIN | (l->listeners[i].shared ? (uint32_t)EPOLLEXCLUSIVE : 0)) == -1)
-			return err_set(e, ERR_INTERNAL, "a listening socket could not be watched");
+	if (listeners_watch(l) == -1)
+		return err_set(e, ERR_INTERNAL, "a listening socket could not be watched");
 	/* Signals are the main thread's. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -544,6 +571,7 @@ void
 loop_free(struct loop **lp)
 {
 	struct loop *l = *lp;
+	struct conn *c;
 	unsigned i;
 
 	if (l == NULL)
@@ -552,6 +580,8 @@ loop_free(struct loop **lp)
 	for (i = 0; i < DEVICES_MAX; i++)
 		link_free(&l->links[i].link);
 	http_free(&l->http);
+	while ((c = l->conns) != NULL) /* accepted, but never taken by libmicrohttpd */
+		conn_free(&c);
 	if (l->epfd != -1)
 		close(l->epfd);
 	if (l->wakefd != -1)

@@ -63,6 +63,7 @@ struct loop {
 	uint64_t warned_ns; /* about descriptors running out */
 	uint64_t now_ns;    /* of this turn */
 	uint64_t next_sweep_ns, refused_ns;
+	uint64_t listen_again_ns; /* listening pauses until then; 0: it does not */
 
 	pthread_mutex_t box_lock;
 	struct loop_task *box_head, **box_tail;

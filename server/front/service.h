@@ -17,6 +17,7 @@
 
 struct helpers;
 struct jobs;
+struct peers;
 struct store;
 struct loop;
 
@@ -48,6 +49,8 @@ struct service {
 	char aiter_dir[1024];	   /* AITER's code objects; "": none */
 	char address[ADDRESS_MAX]; /* "http://127.0.0.1:8000": the first one served, for examples */
 
+	struct peers *peers;	  /* connections by client address */
+	uint32_t connections_max; /* --connections, or what the descriptors allow */
 	_Atomic bool draining;
 	_Atomic uint32_t connections; /* open, over all loops */
 	_Atomic uint32_t requests;    /* compute requests between their head and their reply's, or their job's, end */

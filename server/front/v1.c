@@ -184,11 +184,11 @@ v1_limits(struct request *req)
 		  (long long)o->max_expansion);
 	text_addf(&t, ",\"max_head_bytes\":%llu,\"max_head_fields\":%lld,\"max_target_bytes\":%llu",
 		  (unsigned long long)o->max_head, (long long)o->max_head_fields, (unsigned long long)o->max_target);
-	text_addf(
-		&t,
-		",\"max_iters\":%lld,\"max_cases\":%lld,\"max_requests\":%lld,\"max_connections\":%lld,\"arena_bytes\":%llu",
-		(long long)o->max_iters, (long long)o->max_cases, (long long)o->queue, (long long)o->connections,
-		(unsigned long long)a.limit);
+	text_addf(&t, ",\"max_iters\":%lld,\"max_cases\":%lld,\"max_requests\":%lld,\"max_connections\":%u",
+		  (long long)o->max_iters, (long long)o->max_cases, (long long)o->queue,
+		  req->loop->svc->connections_max);
+	text_addf(&t, ",\"max_connections_per_address\":%lld,\"arena_bytes\":%llu",
+		  (long long)o->connections_per_address, (unsigned long long)a.limit);
 	jobs_stats(req->loop->svc->jobs, &jobs);
 	text_addf(&t, ",\"max_jobs\":%u,\"jobs_quota_bytes\":%llu,\"jobs_ttl_ms\":", jobs.max,
 		  (unsigned long long)jobs.quota);
@@ -199,7 +199,8 @@ v1_limits(struct request *req)
 	text_number(&t, o->head_timeout * 1e3);
 	text_add(&t, ",\"idle_timeout_ms\":");
 	text_number(&t, o->idle_timeout * 1e3);
-	text_addf(&t, ",\"min_body_bytes_per_s\":%llu", (unsigned long long)o->min_body_rate);
+	text_addf(&t, ",\"min_body_bytes_per_s\":%llu,\"min_reply_bytes_per_s\":%llu",
+		  (unsigned long long)o->min_body_rate, (unsigned long long)o->min_reply_rate);
 	store_stats(req->loop->svc->store, &kept);
 	text_addf(&t, ",\"tensors_quota_bytes\":%llu,\"max_tensor_names\":%d,\"tensors_ttl_s\":",
 		  (unsigned long long)kept.quota, STORE_NAMES_MAX);
