@@ -3,10 +3,13 @@
 statistics, options, threads; and against a server that misbehaves: connections reused, requests repeated only where that
 is safe. The package's types, and that it needs neither torch nor anything but numpy.
 """
+import contextlib
 import io
 import json
 import os
+import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -448,6 +451,33 @@ class Repeats(unittest.TestCase):
                 c.submit("rmsnorm", X)
             self.assertEqual(len(f.requests), 2)
             self.assertEqual(f.requests[1][1]["prefer"], "respond-async")
+
+    def test_interrupted(self):
+        """Ctrl-C while the server computes: the next call does not trip over what was left of the first."""
+        def interrupt(*_):
+            raise KeyboardInterrupt
+        before = signal.signal(signal.SIGALRM, interrupt)
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        with Fake([b"", b""], [answer()]) as f, ar.Client(f.url) as c:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with self.assertRaises(KeyboardInterrupt):
+                c.run("rmsnorm", X)
+            c.run("rmsnorm", X)
+            self.assertEqual(len(f.requests), 2)
+
+    def test_many_files_open(self):
+        """A connection whose descriptor is beyond what select() takes is kept and used like any other."""
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limits[1] != resource.RLIM_INFINITY and limits[1] < 1200:
+            self.skipTest("no more than %d files may be open" % limits[1])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 1200), limits[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        with contextlib.ExitStack() as files, Fake([answer(), answer()]) as f, ar.Client(f.url) as c:
+            while files.enter_context(open(os.devnull)).fileno() < 1024:
+                pass
+            c.run("rmsnorm", X)
+            c.run("rmsnorm", X)
+            self.assertEqual(len(f.requests), 2)
 
     def test_cut_short(self):
         whole = b"".join(wire.safetensors({"out": arrays.operand(X["x"])}, {}))

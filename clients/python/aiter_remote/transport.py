@@ -44,6 +44,12 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+def _readable(sock: socket.socket) -> bool:
+    poll = select.poll()  # select() takes no descriptors beyond 1023
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Reply:
     """A reply's head, and its body still to be read. Close it, or read it to the end; then the connection is free."""
 
@@ -203,7 +209,7 @@ class Transport:
                 connection.close()
             elif busy:
                 mine.connection = connection = self._fresh()
-            elif select.select([connection.sock], [], [], 0)[0]:
+            elif _readable(connection.sock):
                 connection.close()
         return connection
 
@@ -236,6 +242,9 @@ class Transport:
             except (OSError, http.client.HTTPException) as e:
                 connection.close()
                 raise ServerUnreachable("no answer from %s: %s" % (self.url, e or type(e).__name__)) from e
+            except BaseException:  # Ctrl-C: the server ends the work, and the next request begins on a fresh connection
+                connection.close()
+                raise
             self._mine.response, self._mine.streaming = response, streaming
             reply = Reply(response, connection)
             after = reply.headers.get("Retry-After", "")
