@@ -497,11 +497,17 @@ class Repeats(unittest.TestCase):
         good = {"dtype": "F32", "shape": [2, 8], "data_offsets": [0, 64]}
         for body in (file({"out": {**good, "shape": [2, 9]}}), file({"out": {**good, "dtype": "F99"}}),
                      file({"out": {**good, "data_offsets": [8, 72]}}), file({"out": good}, b"\0" * 65),
-                     b"\xff" * 40, (4).to_bytes(8, "little") + b"nope"):
+                     b"\xff" * 40, (4).to_bytes(8, "little") + b"nope", file([good]), file({"out": 5}), file({"out": [1, 2]}),
+                     file({"out": {**good, "shape": [-2, -8]}}), file({"out": {**good, "shape": "2"}}), file({"out": {}}),
+                     file({"out": {**good, "shape": [1 << 60]}}), file({"out": {**good, "data_offsets": [0, 64, 64]}}),
+                     file({"out": {**good, "dtype": []}}), file({"__metadata__": {"stats": 5}, "out": good})):
             reply = answer(body).replace(b"application/json", b"application/x-safetensors")
             with self.subTest(body=body[:60]), Fake([reply]) as f, ar.Client(f.url) as c:
                 with self.assertRaises(ar.AiterdError):
                     c.run("rmsnorm", X)
+        with Fake([answer(b"no gzip at all", "200 OK", b"Content-Encoding: gzip")]) as f, ar.Client(f.url) as c:
+            with self.assertRaisesRegex(ar.AiterdError, "cannot be unpacked"):
+                c.run("rmsnorm", X)
         with Fake([answer(b"<html>a proxy's page", "502 Bad Gateway")]) as f, ar.Client(f.url) as c:
             with self.assertRaisesRegex(ar.AiterdError, "HTTP status 502: <html>a proxy's page"):
                 c.run("rmsnorm", X)

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.parse
 import zlib
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .errors import AiterdError, ServerUnreachable, from_problem
 
@@ -42,6 +42,9 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
+
+# What a reply raises that is not compressed as it says.
+BROKEN: Tuple[Any, ...] = (zlib.error,) if zstandard is None else (zlib.error, zstandard.ZstdError)
 
 
 def _readable(sock: socket.socket) -> bool:
@@ -89,6 +92,9 @@ class Reply:
         except (OSError, http.client.HTTPException) as e:
             self.abandon()
             raise ServerUnreachable("the connection broke within the reply: %s" % (e or type(e).__name__)) from e
+        except BROKEN as e:
+            self.abandon()
+            raise AiterdError("the reply cannot be unpacked: %s" % e, status=self.status) from e
 
     def readinto(self, memory: memoryview) -> None:
         """Fill all of memory."""
