@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include <cjson/cJSON.h>
 
 #define WRITE_MAX ((size_t)1 << 30)
+#define TRIES 100 /* for a name that nobody has */
 
 static int
 write_all(int fd, const void *data, uint64_t n)
@@ -46,21 +48,31 @@ write_pieces(int fd, const struct lib_piece *pieces, int n)
 	return 0;
 }
 
-/* A new file in the same folder; with the permissions that open() would have given. */
+/* A new file in the same folder, with the permissions that open() gives, or those of the file that it will replace. (Not by
+ * mkstemp(): that one's permissions would have to be mended by the umask, which can be asked for only by changing it, for
+ * all threads.) */
 static int
-beside(const char *path, char **temporary)
+beside(const char *path, const struct stat *replaced, char **temporary)
 {
-	mode_t mask = umask(0);
-	int fd;
+	int fd = -1;
 
-	umask(mask);
-	if (asprintf(temporary, "%s.XXXXXX", path) < 0) {
+	for (int i = 0; i < TRIES && fd < 0; i++) {
+		uint64_t number;
+
+		free(*temporary);
 		*temporary = NULL;
-		errno = ENOMEM;
-		return -1;
+		if (getrandom(&number, sizeof(number), 0) != sizeof(number))
+			return -1;
+		if (asprintf(temporary, "%s.%08" PRIx64, path, number & 0xffffffff) < 0) {
+			*temporary = NULL;
+			errno = ENOMEM;
+			return -1;
+		}
+		fd = open(*temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, replaced ? 0600 : 0666);
+		if (fd < 0 && errno != EEXIST)
+			break;
 	}
-	fd = mkostemp(*temporary, O_CLOEXEC);
-	if (fd >= 0 && fchmod(fd, 0666 & ~mask) < 0) {
+	if (fd >= 0 && replaced && fchmod(fd, replaced->st_mode & 0777) < 0) {
 		/* not fatal: a file that only its owner can read */
 	}
 	return fd;
@@ -72,6 +84,7 @@ save(struct aiterd *s, const char *path, const struct lib_piece *pieces, int n)
 	enum aiterd_status status = AITERD_OK;
 	char *temporary = NULL, *real;
 	struct stat st;
+	bool exists;
 	int fd, rc;
 
 	if (strcmp(path, "-") == 0) {
@@ -81,10 +94,11 @@ save(struct aiterd *s, const char *path, const struct lib_piece *pieces, int n)
 	}
 	/* What a symbolic link leads to is replaced, not the link. */
 	real = realpath(path, NULL);
-	if (real && stat(real, &st) == 0 && !S_ISREG(st.st_mode))
+	exists = real && stat(real, &st) == 0;
+	if (exists && !S_ISREG(st.st_mode))
 		fd = open(real, O_WRONLY | O_CLOEXEC);
 	else
-		fd = beside(real ? real : path, &temporary);
+		fd = beside(real ? real : path, exists ? &st : NULL, &temporary);
 	rc = fd < 0 ? -1 : write_pieces(fd, pieces, n);
 	if (fd >= 0 && close(fd) < 0)
 		rc = -1;

@@ -106,6 +106,7 @@ rates_get(const struct request *req, const struct device_info *info, struct rate
 		n = (size_t)snprintf(r->suspect, sizeof(r->suspect),
 				     "the median would be %.1f TFLOP/s, more than the device's %.1f (%s)", r->tflops,
 				     r->peaks.tflops, r->peaks.tflops_of);
+		n = n < sizeof(r->suspect) ? n : sizeof(r->suspect) - 1;
 		r->tflops = NAN;
 	}
 	/* Data in the caches come faster than memory gives them, and rightly so. */

@@ -8,6 +8,7 @@
 #define ALIGNMENT 4096 /* of large tensors, as arenas have it; what kernels look at is at most 256 */
 #define SMALL_ALIGNMENT 256
 #define SMALL_BYTES 65536
+#define LINE 64	       /* bytes that a cache takes at least for a tensor, however small it is */
 #define CHUNK_SHARE 16 /* the chunk that the others are copied from stays in the cache: that part of it at most */
 #define POISON 0xff    /* a NaN in every float dtype: an output that nobody wrote is seen */
 
@@ -46,7 +47,7 @@ lay_out(struct rotation *r, const struct op_call *c, bool two)
 		r->tensors[i] = c->tensors[i];
 		if (c->tensors[i].dtype == DT_NONE)
 			continue;
-		r->set += c->tensors[i].bytes;
+		r->set += up(c->tensors[i].bytes, LINE);
 		r->at[0][i] = r->at[1][i] = place(&end, c->tensors[i].bytes);
 		if (is_output && two)
 			r->at[1][i] = place(&end, c->tensors[i].bytes);

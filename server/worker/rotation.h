@@ -14,7 +14,7 @@ struct rotation {
 	const struct op *op;
 	void *block;   /* all copies; NULL: there is only the original */
 	uint64_t size; /* of the block */
-	uint64_t set;  /* bytes that one run goes through: inputs and outputs */
+	uint64_t set;  /* bytes that one run goes through: inputs and outputs, in whole cache lines */
 	uint64_t stride;
 	uint32_t copies; /* at least 1 */
 	uint64_t turn;	 /* runs so far, as rotation_turn counts them, from where it began */

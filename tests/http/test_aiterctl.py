@@ -2,6 +2,7 @@
 """aiterctl against the real server, as a person or a script runs it: what it prints and writes, its exit statuses, odd file
 names, pipes, refusals, servers that are not there, busy, or no servers at all. Results are checked against float64.
 """
+import contextlib
 import hashlib
 import json
 import os
@@ -223,6 +224,18 @@ class Statuses(Test):
             self.assertIn("Usage: aiterctl " + command, self.ctl(command, "--help").out)
             self.assertIn("Usage: aiterctl " + command, self.ctl("help", command).out)
         self.assertRegex(self.ctl("--version").out, r"^aiterctl \d")
+
+    def test_permissions(self):
+        """A new file gets what the umask leaves, one that is replaced keeps its own."""
+        for before, after in ((None, 0o640), (0o600, 0o600), (0o664, 0o664)):
+            path = os.path.join(folder, "mode.npy")
+            if before is not None:
+                os.chmod(path, before)
+            p = subprocess.run([CTL, "generate", "ones:4:fp32", "-o", path], umask=0o027, cwd=folder,
+                               env=environment(server.url))
+            self.assertEqual(p.returncode, OK)
+            self.assertEqual(os.stat(path).st_mode & 0o777, after)
+            self.assertEqual([n for n in os.listdir(folder) if n.startswith("mode.npy")], ["mode.npy"])
 
     def test_not_written(self):
         args = self.inputs(calls.rmsnorm("fp32"))
@@ -540,6 +553,44 @@ class Fakes(Test):
         self.assertNotIn("\x1b", r.err)
         fake = self.with_fake(reply("401 Unauthorized", b'{"detail":"a key is needed"}', "application/problem+json"))
         self.assertIn("a key is needed", self.ctl("info", url=fake.url, status=REFUSED).err)
+
+    def test_steering(self):
+        """Nothing a server says steers the terminal: no control characters of either set, no marks that turn text around;
+        names that are not plain never reach a shell by completion; and what should be an object may be anything."""
+        x = self.save("steering.npy", np.zeros((4, 8), np.float32))
+        evil = "\x1b]0;here\x07\x9b31m\u202e\N{GREEK SMALL LETTER ALPHA}"
+        e, catalogue = json.dumps(evil, ensure_ascii=False).encode(), reply("200 OK", b'{"inputs":[{"name":"x"}]}')
+        verdict = (b'{"pass":false,"summary":E,"outputs":{E:{"pass":false,"dtype":E,"shape":[E],"vs_reference":{"ulp":{E:1},'
+                   b'"mismatched":1},"worst":[{"index":[E],"yours":E}],"looks_like":E}},"stats":{"impl":E}}')
+        lists = b'{"pass":false,"outputs":[{"pass":false,"vs_reference":{"ulp":[1,2]},"worst":5,"nan":{"agree":false}},3]}'
+        line = b'{"case":{E:E},"mode":E,"impl":E,"rates":{"suspect":E}}\n{"case":[1],"error":{"detail":E}}\n{"done":true}\n'
+        odd = b'{"case":[1,2],"impl":"x"}\n[]\n5\n{"progress":5}\n{"done":true}\n'
+        op = b'{"name":E,"inputs":[{"name":E,"dtypes":[E],"shape":[E]}],"params":[{"name":E,"default":E}],"tolerance":{E:{}}}'
+        info = b'{"server":{"name":E},"devices":[{"id":E,"ops":{E:[E,1]}},{"ops":[[1]]},5]}'
+        check = ["check", "rmsnorm", "x=" + x, "expected.out=" + x]
+        for replies, args in (
+                ([catalogue, verdict], check), ([catalogue, lists], check), ([catalogue, line], ["bench", "rmsnorm"]),
+                ([catalogue, odd], ["bench", "rmsnorm"]), ([op], ["ops", "rmsnorm"]), ([info], ["info"]),
+                ([b'{"tensors":[{"name":E,"id":E,"dtype":E,"shape":E}]}'], ["tensors"]),
+                ([b'{"jobs":[{"id":E,"state":E,"progress":{"unit":E}}]}'], ["jobs"]),
+                ([info, b'{"model_stats":[{"name":E}]}'], ["top", "-n", "1"])):
+            for more in [], ["--json"]:
+                fake = self.with_fake(*[r if r is catalogue else reply("200 OK", r.replace(b"E", e)) for r in replies])
+                ours, theirs = pty.openpty()
+                p = subprocess.Popen([CTL, *args, *more], stdout=theirs, stderr=theirs, cwd=folder, env=environment(fake.url))
+                os.close(theirs)
+                said = b""
+                with contextlib.suppress(OSError):  # how a pty tells its end
+                    while piece := os.read(ours, 65536):
+                        said += piece
+                os.close(ours)
+                with self.subTest(args=args + more):
+                    self.assertIn(p.wait(60), (OK, FAILED, REFUSED, SERVER))
+                    self.assertNotRegex(said.decode().replace("\x1b[H\x1b[2J", "").replace("\r\x1b[K", ""),
+                                        "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e]")
+        fake = self.with_fake(reply("200 OK", b'{"ops":[{"name":"$(id)"},{"name":"good"},{"name":E},{"name":"a;b"}]}'
+                                    .replace(b"E", e)))
+        self.assertEqual(self.ctl("_complete", "ops", url=fake.url).out, "good\n")
 
     def test_key(self):
         fake = self.with_fake(reply("200 OK", b'{"ops":[]}'))

@@ -3,10 +3,13 @@
 statistics, options, threads; and against a server that misbehaves: connections reused, requests repeated only where that
 is safe. The package's types, and that it needs neither torch nor anything but numpy.
 """
+import contextlib
 import io
 import json
 import os
+import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -449,6 +452,33 @@ class Repeats(unittest.TestCase):
             self.assertEqual(len(f.requests), 2)
             self.assertEqual(f.requests[1][1]["prefer"], "respond-async")
 
+    def test_interrupted(self):
+        """Ctrl-C while the server computes: the next call does not trip over what was left of the first."""
+        def interrupt(*_):
+            raise KeyboardInterrupt
+        before = signal.signal(signal.SIGALRM, interrupt)
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        with Fake([b"", b""], [answer()]) as f, ar.Client(f.url) as c:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with self.assertRaises(KeyboardInterrupt):
+                c.run("rmsnorm", X)
+            c.run("rmsnorm", X)
+            self.assertEqual(len(f.requests), 2)
+
+    def test_many_files_open(self):
+        """A connection whose descriptor is beyond what select() takes is kept and used like any other."""
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limits[1] != resource.RLIM_INFINITY and limits[1] < 1200:
+            self.skipTest("no more than %d files may be open" % limits[1])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 1200), limits[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        with contextlib.ExitStack() as files, Fake([answer(), answer()]) as f, ar.Client(f.url) as c:
+            while files.enter_context(open(os.devnull)).fileno() < 1024:
+                pass
+            c.run("rmsnorm", X)
+            c.run("rmsnorm", X)
+            self.assertEqual(len(f.requests), 2)
+
     def test_cut_short(self):
         whole = b"".join(wire.safetensors({"out": arrays.operand(X["x"])}, {}))
         reply = answer(whole).replace(b"application/json", b"application/x-safetensors")
@@ -467,11 +497,17 @@ class Repeats(unittest.TestCase):
         good = {"dtype": "F32", "shape": [2, 8], "data_offsets": [0, 64]}
         for body in (file({"out": {**good, "shape": [2, 9]}}), file({"out": {**good, "dtype": "F99"}}),
                      file({"out": {**good, "data_offsets": [8, 72]}}), file({"out": good}, b"\0" * 65),
-                     b"\xff" * 40, (4).to_bytes(8, "little") + b"nope"):
+                     b"\xff" * 40, (4).to_bytes(8, "little") + b"nope", file([good]), file({"out": 5}), file({"out": [1, 2]}),
+                     file({"out": {**good, "shape": [-2, -8]}}), file({"out": {**good, "shape": "2"}}), file({"out": {}}),
+                     file({"out": {**good, "shape": [1 << 60]}}), file({"out": {**good, "data_offsets": [0, 64, 64]}}),
+                     file({"out": {**good, "dtype": []}}), file({"__metadata__": {"stats": 5}, "out": good})):
             reply = answer(body).replace(b"application/json", b"application/x-safetensors")
             with self.subTest(body=body[:60]), Fake([reply]) as f, ar.Client(f.url) as c:
                 with self.assertRaises(ar.AiterdError):
                     c.run("rmsnorm", X)
+        with Fake([answer(b"no gzip at all", "200 OK", b"Content-Encoding: gzip")]) as f, ar.Client(f.url) as c:
+            with self.assertRaisesRegex(ar.AiterdError, "cannot be unpacked"):
+                c.run("rmsnorm", X)
         with Fake([answer(b"<html>a proxy's page", "502 Bad Gateway")]) as f, ar.Client(f.url) as c:
             with self.assertRaisesRegex(ar.AiterdError, "HTTP status 502: <html>a proxy's page"):
                 c.run("rmsnorm", X)

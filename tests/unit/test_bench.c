@@ -290,6 +290,27 @@ Test(bench, how_many_copies)
 	cr_assert_geq(rotation_wanted(28672, UINT64_C(256) << 20) * 28672, UINT64_C(512) << 20);
 }
 
+/* A tensor takes a cache line at least, however small it is: copies are counted by that, or a few bytes would take gigabytes. */
+Test(bench, tiny_tensors_take_lines)
+{
+	int64_t shape[2] = {1, 1};
+	struct op_call *c = &job.call;
+	const struct op *op = op_find("rmsnorm", 7, &c->op);
+	struct err e = {0};
+
+	cr_assert_eq(tensor_describe(&c->tensors[0], "x", DT_FP32, 2, shape, &e), 0);
+	cr_assert_eq(tensor_describe(&c->tensors[1], "weight", DT_FP32, 1, &shape[1], &e), 0);
+	cr_assert_eq(op_bind(op, c, &e), 0, "%s", e.msg);
+	c->tensors[0].data = x;
+	c->tensors[1].data = weight;
+	c->tensors[2].data = out;
+	cache_bytes = 64 * 3 * 100;
+	run_well();
+	cr_assert_eq(done.bench.copies, 200);
+	cr_assert_eq(done.bench.rotation_bytes, 2 * cache_bytes);
+	cr_assert(done.bench.cold && done.bench.validated);
+}
+
 /* No copy is used twice within as many runs as there are copies, and the one that was written last is not the first used. */
 Test(bench, cold_goes_round)
 {

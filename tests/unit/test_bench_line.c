@@ -186,6 +186,19 @@ Test(bench_line, wild_numbers)
 	cJSON_Delete(tree);
 }
 
+/* A rate of more digits than the sentence has room for, which only a worker gone mad reports. */
+Test(bench_line, absurdly_fast)
+{
+	cJSON *tree = line();
+
+	run.done.kernel.median = NUMBER(tree, "rates.flop") / 1e305;
+	cJSON_Delete(tree);
+	tree = line();
+	cr_assert(cJSON_IsNull(at(tree, "rates.tflops")));
+	cr_assert_eq(strncmp(at(tree, "rates.suspect")->valuestring, "the median would be ", 20), 0);
+	cJSON_Delete(tree);
+}
+
 Test(bench_line, the_rest_of_it)
 {
 	int64_t shape[2] = {1, 4};

@@ -79,7 +79,7 @@ draw_header(struct sweep *s, const struct cJSON *json)
 	{
 		int a, b;
 
-		if (s->n_keys == KEYS_MAX)
+		if (s->n_keys == KEYS_MAX || !key->string)
 			break;
 		a = (int)strlen(key->string);
 		b = (int)strlen(json_show(key, value, sizeof(value)));
@@ -203,7 +203,7 @@ sweep_line(void *sweep, const char *line, size_t length)
 			s->worst = EXIT_SERVER;
 	}
 	if (s->c->o.json && !is_progress)
-		printf("%s\n", line);
+		print_json(line);
 	cJSON_Delete(json);
 	/* Rows are there to be watched; and a reader that is gone ends the sweep. */
 	return fflush(stdout) || ferror(stdout);

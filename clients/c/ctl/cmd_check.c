@@ -119,10 +119,13 @@ show_output(const struct cJSON *out)
 {
 	char shape[100];
 
-	printf("\n%s %s ", cJSON_IsTrue(json_at(out, "pass")) ? "pass" : "FAIL", out->string);
+	printf("\n%s ", cJSON_IsTrue(json_at(out, "pass")) ? "pass" : "FAIL");
+	print_clean(stdout, out->string);
+	printf(" ");
 	print_clean(stdout, json_str(out, "dtype", ""));
-	printf(" %s  atol %g, rtol %g", show_shape(json_at(out, "shape"), shape, sizeof(shape)),
-	       json_num(out, "atol", NAN), json_num(out, "rtol", NAN));
+	printf(" ");
+	print_clean(stdout, show_shape(json_at(out, "shape"), shape, sizeof(shape)));
+	printf("  atol %g, rtol %g", json_num(out, "atol", NAN), json_num(out, "rtol", NAN));
 	if (json_has(out, "tolerance_from")) {
 		printf(" (");
 		print_clean(stdout, json_str(out, "tolerance_from", ""));

@@ -25,12 +25,20 @@ ask(struct ctl *c, const char *path)
 	return json;
 }
 
+/* Shells put words into command lines: only those pass that mean nothing else there. */
+static void
+word(const char *before, const char *w, const char *after)
+{
+	if (*w && w[strspn(w, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:+-")] == '\0')
+		printf("%s%s%s\n", before, w, after);
+}
+
 static void
 names(const struct cJSON *list, const char *before, const char *after)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, list) printf("%s%s%s\n", before, json_str(item, "name", "?"), after);
+	cJSON_ArrayForEach(item, list) word(before, json_str(item, "name", ""), after);
 }
 
 static void
@@ -56,7 +64,7 @@ words_of(struct ctl *c, const char *op, const char *command)
 
 		names(json_at(json, "sizes"), "", "=");
 		cJSON_ArrayForEach(size, json_at(json, "sizes")) cJSON_ArrayForEach(alias, json_at(size, "aliases"))
-			printf("%s=\n", cJSON_IsString(alias) ? alias->valuestring : "?");
+			word("", cJSON_IsString(alias) ? alias->valuestring : "", "=");
 		names(json_at(json, "bench_options"), "", "=");
 	}
 	cJSON_Delete(json);
@@ -85,7 +93,7 @@ values_of(struct ctl *c, const char *op, const char *param)
 			if (strcmp(json_str(item, "type", ""), "bool") == 0)
 				printf("true\nfalse\n");
 			cJSON_ArrayForEach(choice, json_at(item, "choices")) if (cJSON_IsString(choice))
-				printf("%s\n", choice->valuestring);
+				word("", choice->valuestring, "");
 		}
 	cJSON_Delete(json);
 	free(path);

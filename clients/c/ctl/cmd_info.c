@@ -218,8 +218,8 @@ show_op(const struct cJSON *op)
 	printf("\ntolerance of a check: |yours - float64| <= atol + rtol * |float64|\n");
 	cJSON_ArrayForEach(tolerance, json_at(op, "tolerance"))
 	{
-		printf("  %-6s atol %g, rtol %g\n", tolerance->string, json_num(tolerance, "atol", 0),
-		       json_num(tolerance, "rtol", 0));
+		say(stdout, "  %-6s atol %g, rtol %g", tolerance->string ? tolerance->string : "?",
+		    json_num(tolerance, "atol", 0), json_num(tolerance, "rtol", 0));
 	}
 	if (json_has(op, "tolerance_source")) {
 		printf("  ");

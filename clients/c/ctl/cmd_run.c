@@ -222,7 +222,9 @@ tell(const struct ctl *c, const struct aiterd_reply *r, FILE *to)
 		}
 	}
 	if (c->o.json) {
-		fprintf(to, "},\"stats\":%s}\n", json ? stats : "null");
+		fprintf(to, "},\"stats\":");
+		print_bytes(to, json ? stats : "null", json ? strlen(stats) : 4);
+		fprintf(to, "}\n");
 	} else if (!c->o.quiet) {
 		table_print(&table, to, 0);
 		show_stats(to, json);

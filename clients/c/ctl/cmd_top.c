@@ -121,8 +121,11 @@ view(struct ctl *c, struct sample *before)
 		return fail(c, status);
 	}
 	if (c->o.json) {
-		printf("{\"info\":%.*s,\"stats\":%.*s}\n", (int)strcspn(info_text, "\n"), info_text,
-		       (int)strcspn(stats_text, "\n"), stats_text);
+		printf("{\"info\":");
+		print_bytes(stdout, info_text, strcspn(info_text, "\n"));
+		printf(",\"stats\":");
+		print_bytes(stdout, stats_text, strcspn(stats_text, "\n"));
+		printf("}\n");
 	} else {
 		info = json_of(info_text);
 		stats = json_of(stats_text);

@@ -118,8 +118,10 @@ const char *show_shape(const struct cJSON *shape, char *buf, size_t size);
 
 /* A server's JSON onto standard output, as one line. */
 void print_json(const char *text);
-/* Text from the server: control characters never reach the terminal. */
+/* Text from the server, UTF-8: nothing of it can steer the terminal. NULL is "?". */
 void print_clean(FILE *to, const char *s);
+/* The same for JSON and what else programs read, which get it as it is where no terminal is. */
+void print_bytes(FILE *to, const char *text, size_t n);
 /* A line of such text; the newline is added. */
 void say(FILE *to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

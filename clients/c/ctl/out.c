@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "codec/json.h"
 #include "ctl.h"
@@ -17,11 +18,38 @@
 
 int table_wrap_at;
 
+/* How many bytes of UTF-8 at s are one character that only shows itself; 0: what stands there may steer a terminal (C0, C1,
+ * marks that turn the direction of text), or is no UTF-8. */
+static size_t
+harmless(const unsigned char *s)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t n = *s < 0x80 ? 1 : *s < 0xc2 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : *s < 0xf5 ? 4 : 0;
+	uint32_t c = n < 2 ? *s : *s & (0x7fu >> n);
+
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	if (n == 0 || c < least[n] || c < ' ' || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) ||
+	    (c >= 0x2066 && c <= 0x2069))
+		return 0;
+	return n;
+}
+
 void
 print_clean(FILE *to, const char *s)
 {
-	for (const unsigned char *p = (const unsigned char *)s; *p; p++)
-		putc(*p >= ' ' && *p != 0x7f ? *p : '?', to);
+	size_t n;
+
+	for (s = s ? s : "?"; *s; s += n ? n : 1) {
+		n = harmless((const unsigned char *)s);
+		if (n)
+			fwrite(s, 1, n, to);
+		else
+			putc('?', to);
+	}
 }
 
 void
@@ -44,8 +72,32 @@ print_json(const char *text)
 
 	while (n && (text[n - 1] == '\n' || text[n - 1] == '\r' || text[n - 1] == ' '))
 		n--;
-	fwrite(text, 1, n, stdout);
+	print_bytes(stdout, text, n);
 	putchar('\n');
+}
+
+void
+print_bytes(FILE *to, const char *text, size_t n)
+{
+	if (!isatty(fileno(to))) {
+		fwrite(text, 1, n, to);
+		return;
+	}
+	while (n) {
+		size_t line = 0;
+		char *copy;
+
+		while (line < n && text[line] != '\n' && text[line])
+			line++;
+		copy = strndup(text, line);
+		print_clean(to, copy);
+		free(copy);
+		if (line < n)
+			putc(text[line] ? '\n' : '?', to);
+		line += line < n;
+		text += line;
+		n -= line;
+	}
 }
 
 int

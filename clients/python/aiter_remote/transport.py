@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.parse
 import zlib
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .errors import AiterdError, ServerUnreachable, from_problem
 
@@ -42,6 +42,15 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
+
+# What a reply raises that is not compressed as it says.
+BROKEN: Tuple[Any, ...] = (zlib.error,) if zstandard is None else (zlib.error, zstandard.ZstdError)
+
+
+def _readable(sock: socket.socket) -> bool:
+    poll = select.poll()  # select() takes no descriptors beyond 1023
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Reply:
@@ -83,6 +92,9 @@ class Reply:
         except (OSError, http.client.HTTPException) as e:
             self.abandon()
             raise ServerUnreachable("the connection broke within the reply: %s" % (e or type(e).__name__)) from e
+        except BROKEN as e:
+            self.abandon()
+            raise AiterdError("the reply cannot be unpacked: %s" % e, status=self.status) from e
 
     def readinto(self, memory: memoryview) -> None:
         """Fill all of memory."""
@@ -203,7 +215,7 @@ class Transport:
                 connection.close()
             elif busy:
                 mine.connection = connection = self._fresh()
-            elif select.select([connection.sock], [], [], 0)[0]:
+            elif _readable(connection.sock):
                 connection.close()
         return connection
 
@@ -236,6 +248,9 @@ class Transport:
             except (OSError, http.client.HTTPException) as e:
                 connection.close()
                 raise ServerUnreachable("no answer from %s: %s" % (self.url, e or type(e).__name__)) from e
+            except BaseException:  # Ctrl-C: the server ends the work, and the next request begins on a fresh connection
+                connection.close()
+                raise
             self._mine.response, self._mine.streaming = response, streaming
             reply = Reply(response, connection)
             after = reply.headers.get("Retry-After", "")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -42,6 +43,18 @@ def safetensors(tensors: Mapping[str, Operand], metadata: Mapping[str, str]) -> 
     return [memoryview(struct.pack("<Q", len(text)) + text)] + [t.data for t in tensors.values() if t.data.nbytes]
 
 
+def _is_entry(name: str, t: Any) -> bool:
+    """A head's member has the form that it must have."""
+    def lengths(value: Any) -> bool:
+        return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+    if not isinstance(t, dict):
+        return False
+    if name == "__metadata__":
+        return all(isinstance(v, str) for v in t.values())
+    return (isinstance(t.get("dtype"), str) and lengths(t.get("shape")) and lengths(t.get("data_offsets"))
+            and len(t["data_offsets"]) == 2)
+
+
 def read_safetensors(readinto: Callable[[memoryview], None], make: Make) -> Tuple[Dict[str, Any], Dict[str, str]]:
     """(arrays by name, metadata). readinto fills all of what it is given."""
     length = bytearray(8)
@@ -55,6 +68,8 @@ def read_safetensors(readinto: Callable[[memoryview], None], make: Make) -> Tupl
         head = json.loads(text)
     except ValueError as e:
         raise AiterdError("the reply's safetensors head cannot be read: %s" % e) from None
+    if not isinstance(head, dict) or not all(_is_entry(name, t) for name, t in head.items()):
+        raise AiterdError("the reply's safetensors head is none: %.200s" % text.decode("utf-8", "replace"))
     metadata: Optional[Dict[str, str]] = head.pop("__metadata__", None)
     arrays: Dict[str, Any] = {}
     at = 0
@@ -62,11 +77,13 @@ def read_safetensors(readinto: Callable[[memoryview], None], make: Make) -> Tupl
         dtype = BY_SAFETENSORS.get(t["dtype"])
         if dtype is None:
             raise AiterdError("the reply's %s has the unknown dtype %s" % (name, t["dtype"]))
-        array, memory = make(name, dtype, t["shape"])
         begin, end = t["data_offsets"]
-        if begin != at or end - begin != memory.nbytes:
-            raise AiterdError("the reply's %s has %d bytes at %d, wanted %d at %d" % (
-                name, end - begin, begin, memory.nbytes, at))
+        wanted = math.prod(t["shape"]) * DTYPES[dtype].size
+        if begin != at or end - begin != wanted:
+            raise AiterdError("the reply's %s has %d bytes at %d, wanted %d at %d" % (name, end - begin, begin, wanted, at))
+        array, memory = make(name, dtype, t["shape"])
+        if memory.nbytes != wanted:
+            raise AiterdError("the reply's %s has %d bytes, wanted %d" % (name, wanted, memory.nbytes))
         if memory.nbytes:
             readinto(memory)
         at = end
