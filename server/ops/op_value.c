@@ -143,7 +143,10 @@ wanted_text(const struct op_param *p, char *buf, size_t size)
 	char range[80] = "", choices[120];
 
 	if (ranged)
-		snprintf(range, sizeof range, " between %.10g and %.10g", p->min, p->max);
+		snprintf(range, sizeof range,
+			 p->type == OP_INT && p->max >= 9e15 ? " of at least %.10g"
+									   : " between %.10g and %.10g",
+			 p->min, p->max);
 	switch (p->type) {
 	case OP_BOOL:
 		snprintf(buf, size, "true or false");
