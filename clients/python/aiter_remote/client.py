@@ -81,6 +81,9 @@ class Job:
         self._client, self._parse, self.path = client, parse, path
         self.id = str(state.get("id") or path.rsplit("/", 1)[-1])
 
+    def __repr__(self) -> str:
+        return "Job(%s at %s)" % (self.id, self._client.url)
+
     def state(self) -> Dict[str, Any]:
         """{"state": "queued|running|done|failed|cancelled", "progress": ...}."""
         found: Dict[str, Any] = self._client.get_json(self.path)
