@@ -147,7 +147,7 @@ request_defer(struct request *req)
 	struct request *work = NULL;
 	struct prefer p;
 
-	if (req->route->action == NULL || svc->opt->jobs == 0)
+	if (req->route->action == NULL || svc->opt->jobs == 0 || http_header(req, "Prefer") == NULL)
 		return false;
 	read_prefer(req, &p);
 	if (!p.respond_async)

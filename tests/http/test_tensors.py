@@ -465,15 +465,20 @@ class Limits(unittest.TestCase):
         """What was used least recently makes room; what is in use does not; what can never fit is refused at once."""
         mib = 1 << 20
         a = {i: np.full((mib - 4096,), i, np.uint8) for i in range(9)}
+        def put_alone(s, *args):
+            """A request lets go of its tensor only behind its reply: what is in use then would not make room."""
+            until(lambda: listed(s)["in_use_bytes"] == 0, "nothing is in use")
+            put(s, *args)
+
         with t.Server(*SMALL, "--arena", "64M", "--tensors-quota", "4M") as s:
             for i in range(4):
-                put(s, "w%d" % i, a[i], 201)
+                put_alone(s, "w%d" % i, a[i], 201)
             self.assertEqual(listed(s)["bytes"], 4 * mib)
             self.assertTrue(same(get(s, "w0"), a[0]))  # a use
-            put(s, "w4", a[4], 201)
+            put_alone(s, "w4", a[4], 201)
             self.assertEqual(names(s), ["w0", "w2", "w3", "w4"])
             self.assertEqual(s.request("HEAD", "/v1/tensors/w2").status, 200)  # another
-            put(s, "w5", a[5], 201)
+            put_alone(s, "w5", a[5], 201)
             self.assertEqual(names(s), ["w0", "w2", "w4", "w5"])
             p = problem(s.request("PUT", "/v1/tensors/big", t.npy(np.zeros(5 * mib, np.uint8))), 507, "tensors-quota")
             self.assertIn("%d" % (4 * mib), p["detail"])
@@ -486,11 +491,11 @@ class Limits(unittest.TestCase):
             self.assertEqual(names(s), ["w0", "w2", "w4", "w5"], "in vain nothing is dropped")
             # an output has its share, too
             x = t.normal((1, 8), "fp32", 1)
-            put(s, "x", x)
+            put_alone(s, "x", x)
             self.assertEqual(names(s), ["w2", "w4", "w5", "x"])
             call = calls.attention("fp32", shape=(1, 256, 256, 4, 4, 64, 64), lse=False)
             for n, v in call.tensors.items():
-                put(s, n, v)
+                put_alone(s, n, v)
             self.assertEqual(names(s), ["k", "q", "v", "w2", "w4", "w5", "x"], "256 KiB each")
             got, query = [], long_run(s, call) + "&keep.out=o"
             worker = threading.Thread(target=lambda: got.append(run(s, call.op, {n: n for n in "qkv"}, query)))
@@ -504,7 +509,7 @@ class Limits(unittest.TestCase):
             worker.join(60)
             call.check(outputs(got[0]))
             self.assertEqual(names(s), ["k", "o", "q", "v", "w2", "w5", "x"])
-            put(s, "large", large, 201)
+            put_alone(s, "large", large, 201)
             self.assertEqual(names(s), ["large"])
             i = info(s)["tensors"]
             self.assertGreater(i["evicted"], 5)

@@ -245,6 +245,47 @@ Test(arena, many_pieces)
 	arena_pool_free(&pool);
 }
 
+/* Of a request's memory only what holds these places stays; the rest can be had by others at once. */
+Test(arena, shed)
+{
+	struct arena_pool *pool = pool_new(64 * MIB, 0);
+	struct tensor t[4], more;
+	struct arena_stats s;
+	struct mem m, other;
+	const void *keep[3];
+
+	mem_init(&m, pool, 0);
+	mem_init(&other, pool, 0);
+	for (int i = 0; i < 4; i++) {
+		tensor(&m, &t[i], 4 * MIB);
+		memset(t[i].data, i, 4 * MIB);
+	}
+	cr_assert_eq(m.n, 4);
+	/* The first byte, the last one, and one that is not ours at all. */
+	keep[0] = t[2].data;
+	keep[1] = (const char *)t[0].data + 4 * MIB - 1;
+	keep[2] = &s;
+	mem_shed(&m, keep, 3);
+	cr_expect_eq(m.n, 2);
+	cr_expect_eq(m.bytes, 8 * MIB);
+	arena_pool_stats(pool, &s);
+	cr_expect_eq(s.borrowed, 8 * MIB);
+	for (int i = 0; i < 2; i++) {
+		tensor(&other, &more, 4 * MIB);
+		cr_expect(more.data == t[1].data || more.data == t[3].data);
+		memset(more.data, 9, 4 * MIB);
+	}
+	for (int i = 0; i < 4; i += 2)
+		for (uint64_t k = 0; k < 4 * MIB; k += 4095)
+			cr_assert_eq(((const char *)t[i].data)[k], i);
+	mem_shed(&m, keep, 0);
+	cr_expect(m.n == 0 && m.bytes == 0);
+	mem_shed(&m, keep, 0);
+	mem_fini(&m);
+	mem_fini(&other);
+	arena_pool_free(&pool);
+}
+
 Test(arena, trim_and_generations)
 {
 	struct arena_pool *pool = pool_new(512 * MIB, 16 * MIB);
