@@ -23,13 +23,15 @@ no_form(const unsigned char *p, size_t n, struct err *e)
 	size_t at = 0;
 
 	if (n >= sizeof(numpy) - 1 && memcmp(p, numpy, sizeof(numpy) - 1) == 0)
-		return err_set(e, ERR_MALFORMED_BODY,
-			       "the body is a .npy file, sent as a form: send each as a part of its own (curl -F q=@q.npy)");
+		return err_set(
+			e, ERR_MALFORMED_BODY,
+			"the body is a .npy file, sent as a form: send each as a part of its own (curl -F q=@q.npy)");
 	while (at < n && (p[at] == ' ' || p[at] == '\t' || p[at] == '\r' || p[at] == '\n'))
 		at++;
 	if (at < n && p[at] == '{')
-		return err_set(e, ERR_MALFORMED_BODY,
-			       "the body is JSON, sent as a form (so does curl -d): add -H 'Content-Type: application/json'");
+		return err_set(
+			e, ERR_MALFORMED_BODY,
+			"the body is JSON, sent as a form (so does curl -d): add -H 'Content-Type: application/json'");
 	return 0;
 }
 

@@ -144,8 +144,7 @@ wanted_text(const struct op_param *p, char *buf, size_t size)
 
 	if (ranged)
 		snprintf(range, sizeof range,
-			 p->type == OP_INT && p->max >= 9e15 ? " of at least %.10g"
-									   : " between %.10g and %.10g",
+			 p->type == OP_INT && p->max >= 9e15 ? " of at least %.10g" : " between %.10g and %.10g",
 			 p->min, p->max);
 	switch (p->type) {
 	case OP_BOOL:

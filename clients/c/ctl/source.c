@@ -219,8 +219,9 @@ source_parse(const char *text, struct source *s, char *why, size_t size)
 	if (strncmp(text, "sha256:", 7) == 0)
 		return kept(text, text, s, why, size);
 	if (foreign_kind(text))
-		return bad(why, size, text, "there is no such file, and what can be generated is normal, uniform, zeros, ones, "
-					    "arange and randint");
+		return bad(why, size, text,
+			   "there is no such file, and what can be generated is normal, uniform, zeros, ones, "
+			   "arange and randint");
 	s->kind = *text == '{' ? SOURCE_JSON : SOURCE_FILE;
 	if (strncmp(text, "file:", 5) == 0)
 		text += 5;
