@@ -98,6 +98,7 @@ compute_fini(struct request *req)
 	struct compute_request *run = req->run;
 
 	compute_shed(run);
+	request_device_done(req);
 	request_keep_free(req);
 	tensors_request_free(req);
 	mem_fini(&run->mem);

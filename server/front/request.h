@@ -64,6 +64,7 @@ struct compute_request {
 	enum coding coding;
 	struct run_options run;
 	unsigned device;
+	unsigned chosen; /* this device + 1 while it is counted among the device's; 0: it is not */
 	struct link_job job;
 	request_done_f after;	       /* what follows the reserving, then the job */
 	struct keeping *keep;	       /* outputs to be kept (request_keep.c), or NULL */
@@ -213,6 +214,8 @@ int request_gather(struct request *req, struct err *e);
 int request_bind(struct request *req, struct err *e);
 /* request_device.c: the device for run->run's device, impl and baseline into run->device; */
 int request_device(struct request *req, struct err *e);
+/* its job has come back, or will not be sent: the device is not counted as busy with it any more; */
+void request_device_done(struct request *req);
 /* the other half: what may look at the inputs' data, when all of them have any; */
 int request_gather_data(struct request *req, struct err *e);
 /* memory for the outputs of run->job.msg.call, then `after`; */

@@ -116,6 +116,30 @@ unavailable(struct request *req, bool bare, struct err *e)
 			 req->op->name, baseline, why, each);
 }
 
+void
+request_device_done(struct request *req)
+{
+	if (req->run->chosen > 0)
+		atomic_fetch_sub(&req->loop->svc->devices[req->run->chosen - 1].chosen, 1);
+	req->run->chosen = 0;
+}
+
+static void
+choose(struct request *req, unsigned device)
+{
+	request_device_done(req);
+	req->run->device = device;
+	req->run->chosen = device + 1;
+	atomic_fetch_add(&req->loop->svc->devices[device].chosen, 1);
+}
+
+/* Over all loops. A worker that is still to come counts as busier than any that is there. */
+static unsigned
+load_of(const struct service *svc, unsigned device, const struct device_state *d)
+{
+	return atomic_load(&svc->devices[device].chosen) + (d->state == W_READY ? 0 : 1u << 30);
+}
+
 int
 request_device(struct request *req, struct err *e)
 {
@@ -147,7 +171,7 @@ request_device(struct request *req, struct err *e)
 				 d.obituary.msg);
 			continue;
 		}
-		load = link_queued(req->loop->links[i].link) + (d.running_since_ns != 0);
+		load = load_of(svc, i, &d);
 		if (best == n || (load < best_load && strcmp(d.info.kind, best_kind) == 0)) {
 			best = i;
 			best_load = load;
@@ -155,7 +179,7 @@ request_device(struct request *req, struct err *e)
 		}
 	}
 	if (best < n) {
-		run->device = best;
+		choose(req, best);
 		return 0;
 	}
 	if (!known && of_kind > 1)

@@ -177,8 +177,9 @@ request_keep(struct request *req, struct err *e)
 
 		if (keep->kept[i] == NULL)
 			continue;
-		if (store_name(req->run->store, &keep->kept[i], name, strlen(name), 0, NULL) == STORE_NO_MEMORY)
-			return err_set(e, ERR_OUT_OF_MEMORY, "no memory to keep %s", req->op->tensors[i].name);
+		if (store_name_refused(store_name(req->run->store, &keep->kept[i], name, strlen(name), 0, NULL), name,
+				       e) == -1)
+			return -1;
 		text_addf(t, "%s{\"output\":\"%s\",\"name\":\"%s\"}", t->len > 0 ? "," : "[", req->op->tensors[i].name,
 			  name);
 	}

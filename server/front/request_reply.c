@@ -143,6 +143,7 @@ request_answer(struct request *req)
 	uint64_t cost;
 
 	request_count(req);
+	request_kept_drop(run); /* before the reply: who has that may count on their room */
 	if (run->done.err.code != ERR_NONE) {
 		req->err = run->done.err;
 		request_reply_error(req);

@@ -200,6 +200,7 @@ job_done(struct link_job *job, const struct msg_done *done)
 	req->run->done = *done;
 	req->run->submitted = false;
 	atomic_fetch_add(&req->loop->svc->devices[req->run->device].ended, 1);
+	request_device_done(req);
 	if (req->run->orphaned) { /* counted when it was answered */
 		request_unref(req);
 		return;

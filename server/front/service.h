@@ -27,9 +27,11 @@ struct op_counters {
 	_Atomic uint64_t executions, last_ms; /* last_ms: Unix time of the last inference */
 };
 
-/* Jobs that ever went to a device, and those that came back: about how many are there. */
+/* Jobs that ever went to a device, and those that came back: about how many are there. Requests that have chosen it and
+ * whose job has not come back, also those whose memory is still being made: by these the least busy one is chosen. */
 struct device_counters {
 	_Atomic uint64_t submitted, ended;
+	_Atomic uint32_t chosen;
 };
 
 struct service {

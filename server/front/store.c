@@ -503,6 +503,10 @@ store_name(struct store *s, struct kept **kp, const char *name, size_t len, uint
 		verdict = STORE_CHANGED;
 		goto out;
 	}
+	if (n == NULL && s->n_names >= STORE_NAMES_MAX) {
+		verdict = STORE_FULL;
+		goto out;
+	}
 	if (n == NULL && (n = name_new(s, k->owner, name, len)) == NULL) {
 		verdict = STORE_NO_MEMORY;
 		goto out;
@@ -533,10 +537,11 @@ store_forget(struct store *s, uint32_t owner, const char *what, size_t len, cons
 	store_expire(s, &dead);
 	k = any_find(s, owner, what, len, &n);
 	if (k != NULL && (expect == NULL || expect->current == k)) {
-		if (tensor_id_begins(what, len))
-			names_drop(s, k, &dead);
-		else
+		if (!tensor_id_begins(what, len))
 			name_drop(s, n, &dead);
+		else /* there may be several, see the top of this file */
+			for (; k != NULL; k = id_find(s, owner, what, len))
+				names_drop(s, k, &dead);
 		verdict = STORE_REPLACED;
 	}
 	pthread_mutex_unlock(&s->lock);

@@ -20,7 +20,8 @@
 #include "tensor.h"
 
 #define STORE_NAME_MAX 128
-#define STORE_OWNER_ALL 0 /* there are no keys: everything is everybody's */
+#define STORE_NAMES_MAX 65536 /* one tensor may have many, which the quota does not count */
+#define STORE_OWNER_ALL 0     /* there are no keys: everything is everybody's */
 
 struct store;
 struct kept; /* one tensor; whoever has a pointer to it has a reference */
@@ -71,6 +72,7 @@ enum store_verdict {
 	STORE_CREATED,
 	STORE_REPLACED,
 	STORE_CHANGED,	/* the name does not mean `current` (any more): nothing was done */
+	STORE_FULL,	/* there are STORE_NAMES_MAX names */
 	STORE_NO_MEMORY /* for the name itself */
 };
 
@@ -85,7 +87,10 @@ struct store_expect {
  */
 enum store_verdict store_name(struct store *s, struct kept **k, const char *name, size_t len, uint64_t ttl_ns,
 			      const struct store_expect *expect);
-/* Takes away the name; of an id all its names, whatever `expect`. STORE_REPLACED: done; STORE_CHANGED also if there is none. */
+/* What store_name() refused for good: -1 and e; else 0. */
+int store_name_refused(enum store_verdict verdict, const char *name, struct err *e);
+/* Takes away the name; of an id all names of all tensors with that content. STORE_REPLACED: done; STORE_CHANGED also if there is
+ * none. */
 enum store_verdict store_forget(struct store *s, uint32_t owner, const char *what, size_t len,
 				const struct store_expect *expect);
 

@@ -1,6 +1,7 @@
 /* store_tell.c: what is told of kept tensors, and what may be their names; see store.h. Changes nothing but what is over. */
 #include <assert.h>
 #include <search.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "front/store_internal.h"
@@ -41,6 +42,21 @@ describe(struct store *s, const struct name *n, struct store_entry *entry)
 				      .left_ns = n->ttl_ns > unused ? n->ttl_ns - unused : 0,
 				      .ttl_ns = n->ttl_ns,
 				      .in_use = k->users > 0};
+}
+
+int
+store_name_refused(enum store_verdict verdict, const char *name, struct err *e)
+{
+	char found[32];
+
+	if (verdict == STORE_NO_MEMORY)
+		return err_set(e, ERR_OUT_OF_MEMORY, "no memory for the tensor's name '%.130s'", name);
+	if (verdict != STORE_FULL)
+		return 0;
+	snprintf(found, sizeof(found), "%d names", STORE_NAMES_MAX);
+	return err_param(e, ERR_OVER_QUOTA, "name", found, "fewer",
+			 "'%.130s' would be one name more than the %d that kept tensors may have; DELETE some", name,
+			 STORE_NAMES_MAX);
 }
 
 struct walk {

@@ -118,8 +118,7 @@ put_work(struct helper_task *task)
 		if (rc == -1)
 			return;
 	} while (q->verdict == STORE_CHANGED);
-	if (q->verdict == STORE_NO_MEMORY)
-		err_set(e, ERR_OUT_OF_MEMORY, "no memory for the tensor's name");
+	(void)store_name_refused(q->verdict, req->op_name, e);
 }
 
 static void
@@ -138,6 +137,8 @@ put_done(struct request *req)
 	tensors_set_etag(req, store_id(store_of(req), q->kept));
 	snprintf(q->location, sizeof(q->location), "/v1/tensors/%.*s", STORE_NAME_MAX, req->op_name);
 	req->reply.location = created ? q->location : NULL;
+	/* Now, not when the connection is done with the reply: what the client does next is the later use. */
+	store_unref(store_of(req), &q->kept);
 	request_reply_text(req, created ? 201 : 200, "application/json", &t);
 }
 

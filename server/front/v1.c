@@ -201,7 +201,8 @@ v1_limits(struct request *req)
 	text_number(&t, o->idle_timeout * 1e3);
 	text_addf(&t, ",\"min_body_bytes_per_s\":%llu", (unsigned long long)o->min_body_rate);
 	store_stats(req->loop->svc->store, &kept);
-	text_addf(&t, ",\"tensors_quota_bytes\":%llu,\"tensors_ttl_s\":", (unsigned long long)kept.quota);
+	text_addf(&t, ",\"tensors_quota_bytes\":%llu,\"max_tensor_names\":%d,\"tensors_ttl_s\":",
+		  (unsigned long long)kept.quota, STORE_NAMES_MAX);
 	text_number(&t, o->tensors_ttl);
 	text_add(&t, "}");
 	request_reply_text(req, 200, json, &t);

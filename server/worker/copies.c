@@ -36,12 +36,21 @@ drop(struct device *d, struct copy **at)
 	free(copy);
 }
 
+static void
+forget(struct device *d, struct copy **at)
+{
+	if ((*at)->held)
+		(*at)->gone = true;
+	else
+		drop(d, at);
+}
+
 void *
 copies_find(struct copies *c, uint64_t uid, uint64_t bytes)
 {
 	struct copy **at = find(c, uid);
 
-	if (!at || (*at)->bytes != bytes)
+	if (!at || (*at)->bytes != bytes || (*at)->gone)
 		return NULL;
 	to_front(c, at);
 	c->first->held = true;
@@ -63,10 +72,15 @@ copies_add(struct device *d, uint64_t uid, void *p, uint64_t bytes)
 }
 
 void
-copies_release(struct copies *c)
+copies_release(struct device *d)
 {
-	for (struct copy *copy = c->first; copy; copy = copy->next)
-		copy->held = false;
+	for (struct copy **at = &d->copies.first; *at;) {
+		(*at)->held = false;
+		if ((*at)->gone)
+			drop(d, at);
+		else
+			at = &(*at)->next;
+	}
 }
 
 bool
@@ -89,12 +103,17 @@ copies_forget(struct device *d, uint64_t uid)
 	struct copy **at = find(&d->copies, uid);
 
 	if (at)
-		drop(d, at);
+		forget(d, at);
 }
 
 void
 copies_clear(struct device *d)
 {
-	while (d->copies.first)
-		drop(d, &d->copies.first);
+	for (struct copy **at = &d->copies.first; *at;) {
+		struct copy *copy = *at;
+
+		forget(d, at);
+		if (*at == copy)
+			at = &copy->next;
+	}
 }

@@ -16,6 +16,7 @@ struct copy {
 	uint64_t uid, bytes;
 	void *p;
 	bool held; /* by the job at hand */
+	bool gone; /* forgotten meanwhile: to be freed when the job is over */
 };
 
 struct copies { /* part of a device; all zero at first */
@@ -27,10 +28,10 @@ void *copies_find(struct copies *c, uint64_t uid, uint64_t bytes);
 /* Memory from dev_alloc() becomes a copy; or is freed, when there is one already or no memory to note it. */
 void copies_add(struct device *d, uint64_t uid, void *p, uint64_t bytes);
 /* The job is over: it holds nothing any more. */
-void copies_release(struct copies *c);
+void copies_release(struct device *d);
 /* Free what was used least recently and is not held; false: there is nothing. */
 bool copies_drop(struct device *d);
-/* The tensor is gone; all are. */
+/* The tensor is gone; all are, perhaps. May come while a job runs: what that holds goes with its end. */
 void copies_forget(struct device *d, uint64_t uid);
 void copies_clear(struct device *d);
 

@@ -263,7 +263,7 @@ void
 run_release(struct run *r)
 {
 	plan_undo(r);
-	copies_release(&r->d->copies);
+	copies_release(r->d);
 	for (int i = 0; i < OP_TENSORS_MAX; i++) {
 		if (r->good && r->owned[i] && r->job->kept[i] != 0)
 			copies_add(r->d, r->job->kept[i], r->owned[i], r->call.tensors[i].bytes);

@@ -191,7 +191,10 @@ job_cancel(struct worker *w, uint32_t loop, uint64_t id)
 	/* Not here: its DONE is already on the way. */
 }
 
-/* Copies of tensors that are gone: no job in the queue has them, for its request would have kept them alive. */
+/*
+ * Copies of tensors that are gone: no job in the queue has them, for its request would have kept them alive. `all` says less: so
+ * many went that nobody knows which. This may come in the middle of a job, which goes on using its own.
+ */
 static void
 forget(struct worker *w, const struct msg_forget *f)
 {

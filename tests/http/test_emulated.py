@@ -8,17 +8,19 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 import unittest
+import urllib.parse
 
 import numpy as np
 
 import aiterd_test as t
 import calls
 from calls import FLOATS, Reply, check_stats, problem, send
-from exchange import info, until
+from exchange import info, kill, until
 
 KERNELS = os.path.join(t.BUILD, "kernels", "gfx942")
 CLANG = os.environ.get("KERNEL_CLANG", "clang-19")
@@ -289,6 +291,34 @@ class Several(Test):
                 thread.join()
             self.assertEqual(len(used), 16)
             self.assertEqual(set(used), set(ids[:2]))
+
+    def test_two_devices_many_loops(self):
+        """Who is busy counts over all loops, and from the choice on: also while inputs are still being made."""
+        source = '{"generate":"normal","dtype":"fp16","shape":[1,160,2,64]}'
+        path = "/v1/ops/flash_attn_func?outputs=none&format=json&iters=40&inputs=" + urllib.parse.quote(
+            '{"q":%s,"k":%s,"v":%s}' % (source, source, source))
+        options = ("--device", "emulated:0,emulated:1", "--loops", "8") + OPTIONS[4:]
+        with t.Server(*options, env={"EMUHIP_DEVICES": "2"}) as s:
+            until(lambda: all(d["state"] == "ready" for d in info(s)["devices"]), "all devices are ready", 60)
+            clients = [s.client(120) for _ in range(4)]
+            for c in clients:  # none of them waits for another's reply
+                c.send(c.head("POST", path, length=0))
+            used = sorted(json.loads(c.response("POST").body)["stats"]["device"]["id"] for c in clients)
+            for c in clients:
+                c.close()
+            self.assertEqual(used, ["emulated:0"] * 2 + ["emulated:1"] * 2)
+
+    def test_a_device_that_is_away(self):
+        """While a worker is dead or starting, the other device of its kind takes what comes."""
+        call = calls.attention("fp16", seed=5, shape=(1, 40, 130, 2, 1, 64, 64))
+        options = ("--device", "emulated:0,emulated:1") + OPTIONS[2:]
+        with t.Server(*options, env={"EMUHIP_DEVICES": "2"}) as s:
+            until(lambda: all(d["state"] == "ready" for d in info(s)["devices"]), "all devices are ready", 60)
+            kill(info(s)["devices"][0]["pid"], signal.SIGKILL)
+            until(lambda: info(s)["devices"][0]["state"] != "ready", "its death is known", 30)
+            reply = Reply(send(s, call))
+            call.check(reply.outputs)
+            self.assertEqual(reply.header["device"]["id"], "emulated:1")
 
     def test_not_there(self):
         """A device that will never work here, because HIP has none of that number or the emulator cannot read code

@@ -377,6 +377,17 @@ class Runs(Test):
         call.check(outputs(got[0]))
         self.assertEqual(listed(server)["bytes"], 0)
 
+    def test_let_go_before_the_reply(self):
+        """Who has the begin of a reply may count on the room of its inputs, though the reply is long in going."""
+        put(server, "x", b'{"generate":"normal","dtype":"fp32","shape":[4096,2048]}')
+        put(server, "weight", b'{"generate":"ones","dtype":"fp32","shape":[2048]}')
+        body = json.dumps({"inputs": {n: {"tensor": n} for n in ("x", "weight")}}).encode()
+        with server.client(60) as c:
+            c.send(c.head("POST", "/v1/ops/rmsnorm?format=npy", [JSON], len(body)), body)
+            self.assertEqual(c.sock.recv(12), b"HTTP/1.1 200")
+            self.assertEqual(listed(server)["in_use_bytes"], 0)
+        until(lambda: info(server)["server"]["requests"] == 0, "the request has ended", 60)
+
     def test_chained(self):
         """An output that stays there is the next input: the same as to take it and send it again, and as numpy's two steps."""
         for dtype in ("fp32", "fp16", "bf16"):

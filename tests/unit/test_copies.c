@@ -298,6 +298,46 @@ Test(copies, they_go_when_memory_is_short)
 	cr_assert_eq(in_use, 0);
 }
 
+static int asked;
+
+/* While the job runs, so many tensors went that the worker is told to let go of all copies, and of this one by name. */
+static bool
+forget_all(void *cls)
+{
+	size_t before = in_use;
+
+	(void)cls;
+	asked++;
+	copies_clear(&d);
+	copies_forget(&d, 7);
+	cr_assert_eq(in_use, before - (asked == 1) * WEIGHT_BYTES, "what the job uses stays, the other one goes");
+	return false;
+}
+
+Test(copies, what_a_job_uses_is_not_taken_from_it)
+{
+	const struct run_watch watch = {.cancelled = forget_all};
+
+	run(0, 6, 0);
+	run(0, 7, 0);
+	expect(2, 2);
+	cr_assert_eq(d.allocated, 2 * WEIGHT_BYTES);
+	job.iters = 3;
+	job.kept[1] = 7;
+	uploads = downloads = calls = 0;
+	memset(out, 0, sizeof(out));
+	memset(&done, 0, sizeof(done));
+	run_job(&d, &job, &watch, &done);
+	expect(2, 1);
+	cr_assert_eq(asked, 2);
+	cr_assert_eq(done.memory.cached, WEIGHT_BYTES);
+	cr_assert_eq(d.allocated, 0, "it goes with the job's end");
+	job.iters = 1;
+	weight[1] = 50;
+	run(0, 7, 0);
+	expect(50, 2);
+}
+
 /* Whatever fails, only what came whole stays: what was there before, and nothing of the job's own. */
 Test(copies, a_failed_job_leaves_nothing_new)
 {
