@@ -15,13 +15,37 @@ struct form {
 	struct text text;
 };
 
+/* A curl command that lacks its -F or its Content-Type: what was meant is plain from the first bytes. */
+static int
+no_form(const unsigned char *p, size_t n, struct err *e)
+{
+	static const char numpy[] = "\x93NUMPY";
+	size_t at = 0;
+
+	if (n >= sizeof(numpy) - 1 && memcmp(p, numpy, sizeof(numpy) - 1) == 0)
+		return err_set(
+			e, ERR_MALFORMED_BODY,
+			"the body is a .npy file, sent as a form: send each as a part of its own (curl -F q=@q.npy)");
+	while (at < n && (p[at] == ' ' || p[at] == '\t' || p[at] == '\r' || p[at] == '\n'))
+		at++;
+	if (at < n && p[at] == '{')
+		return err_set(
+			e, ERR_MALFORMED_BODY,
+			"the body is JSON, sent as a form (so does curl -d): add -H 'Content-Type: application/json'");
+	return 0;
+}
+
 static int
 form_feed(struct decoder *d, const unsigned char *p, size_t n, struct err *e)
 {
 	struct form *f = (struct form *)d;
 
+	if (f->text.len == 0 && no_form(p, n, e))
+		return -1;
 	if (memchr(p, 0, n))
-		return err_set(e, ERR_MALFORMED_BODY, "the form holds a zero byte; write it as %%00");
+		return err_set(e, ERR_MALFORMED_BODY,
+			       "the form holds a zero byte; write it as %%00. A safetensors file needs "
+			       "-H 'Content-Type: application/x-safetensors'");
 	text_addn(&f->text, (const char *)p, n);
 	if (f->text.failed)
 		return err_set(e, ERR_TOO_LARGE, "the form is longer than %d bytes", FORM_MAX);
@@ -49,6 +73,8 @@ form_finish(struct decoder *d, struct err *e)
 {
 	struct form *f = (struct form *)d;
 
+	if (f->text.len > 0 && no_form((const unsigned char *)f->text.p, f->text.len, e))
+		return -1;
 	return intake_query(d->in, f->text.p, e);
 }
 

@@ -98,18 +98,46 @@ intake_tensor_find(struct intake *in, const char *name, size_t len)
 	return find(in, name, len);
 }
 
+/* "expected.out, expected.softmax_lse". */
+static void
+candidates(const struct op *op, char *to, size_t size)
+{
+	size_t used = 0;
+
+	*to = '\0';
+	for (int i = 0; op->tensors[i].name && used < size; i++)
+		if (op->tensors[i].role == OP_OUT)
+			used += (size_t)snprintf(to + used, size - used, "%sexpected.%s", used ? ", " : "",
+						 op->tensors[i].name);
+}
+
+/* What a check's candidate is called by mistake: out, expected, expect.out, expected_out. */
+static bool
+missed_prefix(const struct op *op, const char *name, size_t len)
+{
+	int t = op_tensor_find(op, name, len);
+
+	return (t >= 0 && op->tensors[t].role == OP_OUT) || (len >= 6 && memcmp(name, "expect", 6) == 0);
+}
+
+static int
+unexpected_name(const struct intake *in, const char *head, struct err *e)
+{
+	char outputs[160];
+
+	candidates(in->op, outputs, sizeof(outputs));
+	return err_input(e, ERR_UNKNOWN_INPUT, head, head, outputs,
+			 "%s has no input %s; a candidate to be checked is named %s", in->op->name, head, outputs);
+}
+
 /* "expected.x" where no candidate is taken, or that is no output's. */
 static int
 unexpected(const struct intake *in, const char *name, const char *head, struct err *e)
 {
-	char outputs[160] = "", shown[SHOWN], to[96];
-	size_t used = 0;
+	char outputs[160], shown[SHOWN], to[96];
 
 	if (in->takes_expected && in->op) {
-		for (int i = 0; in->op->tensors[i].name && used < sizeof(outputs); i++)
-			if (in->op->tensors[i].role == OP_OUT)
-				used += (size_t)snprintf(outputs + used, sizeof(outputs) - used, "%sexpected.%s",
-							 used ? ", " : "", in->op->tensors[i].name);
+		candidates(in->op, outputs, sizeof(outputs));
 		return err_input(e, ERR_UNKNOWN_INPUT, head, head, outputs,
 				 "%s has no output '%s'; candidates can be %s", in->op->name,
 				 text_clip(shown, sizeof(shown), name, strlen(name)), outputs);
@@ -134,6 +162,8 @@ check_foreign_name(struct intake *in, const char *name, size_t len, struct err *
 		return err_set(e, ERR_MALFORMED_BODY, "the tensor name '%s' holds a zero byte", head);
 	if (len >= prefix && memcmp(name, expected_prefix, prefix) == 0)
 		return unexpected(in, head + prefix, head, e);
+	if (in->op && in->takes_expected && missed_prefix(in->op, name, len))
+		return unexpected_name(in, head, e);
 	if (in->op)
 		return op_input_unknown(in->op, name, len, e);
 	if (len >= TENSOR_NAME_MAX)

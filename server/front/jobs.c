@@ -163,7 +163,7 @@ read_key(const char *id, uint64_t key[2])
 }
 
 static int
-unknown(const struct jobs *j, const char *id, const uint64_t key[2], struct err *e)
+gone(const char *id, unsigned why, struct err *e)
 {
 	static const char *const what[] = {
 		[GONE_EXPIRED] = "its time to live (--jobs-ttl) was over",
@@ -172,10 +172,15 @@ unknown(const struct jobs *j, const char *id, const uint64_t key[2], struct err 
 		[GONE_CANCELLED] = "it was cancelled",
 	};
 
+	return err_set(e, ERR_JOB_GONE, "the job %.40s is no longer there: %s", id, what[why]);
+}
+
+static int
+unknown(const struct jobs *j, const char *id, const uint64_t key[2], struct err *e)
+{
 	for (unsigned i = 0; i < GONE_MAX && key != NULL; i++)
 		if (j->gone[i].why != 0 && j->gone[i].key[0] == key[0] && j->gone[i].key[1] == key[1])
-			return err_set(e, ERR_JOB_GONE, "the job %.40s is no longer there: %s", id,
-				       what[j->gone[i].why]);
+			return gone(id, j->gone[i].why, e);
 	return err_set(e, ERR_UNKNOWN_JOB, "there is no job '%.40s'; GET /v1/jobs lists what there is", id);
 }
 
@@ -396,6 +401,8 @@ jobs_take(struct jobs *j, const char *id, struct job **out, struct err *e)
 		if (rc == 1) {
 			atomic_fetch_add(&job->refs, 1);
 			*out = job;
+		} else if (job->cancelled) { /* it still runs, and yet there will be no result */
+			rc = gone(id, GONE_CANCELLED, e);
 		}
 	}
 	pthread_mutex_unlock(&j->lock);

@@ -143,7 +143,9 @@ wanted_text(const struct op_param *p, char *buf, size_t size)
 	char range[80] = "", choices[120];
 
 	if (ranged)
-		snprintf(range, sizeof range, " between %.10g and %.10g", p->min, p->max);
+		snprintf(range, sizeof range,
+			 p->type == OP_INT && p->max >= 9e15 ? " of at least %.10g" : " between %.10g and %.10g",
+			 p->min, p->max);
 	switch (p->type) {
 	case OP_BOOL:
 		snprintf(buf, size, "true or false");
@@ -334,29 +336,39 @@ op_refused_check(const struct op *op, const char *name, size_t name_len, const c
 			 "%s=%s: %s. Leave it out%s%s", r->name, found, r->help, r->neutral ? " or give " : "", neutral);
 }
 
-/* Edit distance without case; SIZE_MAX when a name is too long to be a slip of the finger. */
+static bool
+same(char a, char b)
+{
+	return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
+/* Edit distance without case, swapped neighbours being one slip; SIZE_MAX when a name is too long to be one. */
 static size_t
 distance(const char *a, size_t an, const char *b, size_t bn)
 {
-	size_t row[TENSOR_NAME_MAX + 1];
+	size_t rows[3][TENSOR_NAME_MAX + 1], *above = rows[0], *last = rows[1], *row = rows[2];
 
 	if (an > TENSOR_NAME_MAX || bn > TENSOR_NAME_MAX)
 		return SIZE_MAX;
 	for (size_t j = 0; j <= bn; j++)
 		row[j] = j;
 	for (size_t i = 1; i <= an; i++) {
-		size_t diagonal = row[0];
+		size_t *spare = above;
 
+		above = last;
+		last = row;
+		row = spare;
 		row[0] = i;
 		for (size_t j = 1; j <= bn; j++) {
-			bool equal = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
-			size_t d = diagonal + !equal;
+			size_t d = last[j - 1] + !same(a[i - 1], b[j - 1]);
 
-			diagonal = row[j];
-			if (row[j] + 1 < d)
-				d = row[j] + 1;
+			if (last[j] + 1 < d)
+				d = last[j] + 1;
 			if (row[j - 1] + 1 < d)
 				d = row[j - 1] + 1;
+			if (i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1]) &&
+			    above[j - 2] + 1 < d)
+				d = above[j - 2] + 1;
 			row[j] = d;
 		}
 	}

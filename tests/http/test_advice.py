@@ -55,6 +55,27 @@ class Bodies(Refusing):
             self.refused(400, "malformed-body", "POST", "/v1/ops/" + op,
                          detail=has("has no body.*curl -F %s=@%s.npy.*application/json" % (name, name)))
 
+    def test_not_a_form(self):
+        """curl -d or --data-binary without a Content-Type: what is sent tells what was meant."""
+        form = "application/x-www-form-urlencoded"
+        for body, says in ((b'{"inputs": {}}', "Content-Type: application/json"), (b' \n{"inputs"', "Content-Type: application/json"),
+                           (t.npy(t.normal((4,), "fp32", 1)), "curl -F q=@q.npy"), (b"\x93NUMPY\x01v" * 50000, "curl -F q=@q.npy"),
+                           (t.safetensors({"x": t.normal((4,), "fp32", 1)}), "application/x-safetensors"),
+                           (b"a=1\0", "write it as %00")):
+            with self.subTest(body[:20]):
+                self.post(400, "malformed-body", RMS, body, form, detail=has(says))
+
+    def test_lengths_of_a_sweep(self):
+        self.post(422, "invalid-parameter", RMS + "/bench", b"rows=a", "application/x-www-form-urlencoded", found="a",
+                  wanted="an integer of at least 0")
+
+    def test_candidate_misnamed(self):
+        x = t.normal((2, 4), "fp32", 1)
+        for name in "out", "expected", "expect.out", "expected_out":
+            with self.subTest(name):
+                self.post(422, "unknown-input", RMS + "/check", t.safetensors({"x": x, "weight": x[0], name: x}), input=name,
+                          wanted="expected.out", detail=has("a candidate to be checked is named expected.out"))
+
     def test_expected(self):
         x = t.normal((2, 4), "fp32", 1)
         p = self.post(422, "expected-without-check", RMS, t.safetensors({"x": x, "weight": x[0], "expected.out": x}),

@@ -212,7 +212,9 @@ class Statuses(Test):
         for line, says in ((["fly"], "fly"), ([], "Usage"), (["run"], "operator"), (["info", "--save", "x"], "--save"),
                            (["run", "rmsnorm", "x=none.npy"], "none.npy"), (["info", "more"], "no argument"),
                            (["run", "rmsnorm", args[0], args[0]], "twice"), (["run", "rmsnorm", "x=normal:2"], "dtype"),
-                           (["tensors", "burn", "a"], "burn"), (["jobs", "show"], "id"), (["run", "rmsnorm", "--nope"], "--nope"),
+                           (["tensors", "burn", "a"], "burn"), (["jobs", "show"], "id"), (["run", "rmsnorm", "--nope"], "--nope; aiterctl run --help"),
+                           (["--nope"], "--nope; aiterctl --help"), (["run", "rmsnorm", "x=nomal:2x3:fp16"], "arange and randint"),
+                           (["tensors", "put"], "NAME=SOURCE"), (["tensors", "rm"], "aiterctl tensors lists"),
                            (["run", "rmsnorm", "neither.file"], "neither.file"), (["info", "--url", "ftp://x"], "ftp")):
             r = self.ctl(*line, status=USAGE)
             self.assertIn(says, r.err)
@@ -357,9 +359,10 @@ class Sweeps(Test):
 
     def test_tables(self):
         lines = self.ctl(*self.args, "baseline=naive").out.splitlines()
-        self.assertIn("speed-up", lines[1])
-        self.assertEqual([line.split()[0] for line in lines[1:]], ["batch", "1", "2"])
-        self.assertEqual(len({len(line) for line in lines[1:]}), 1, lines)
+        self.assertEqual(lines[1], "first case: " + ", ".join("%s fp16 [1, 32, 2, 32]" % n for n in "qkv"))
+        self.assertIn("speed-up", lines[2])
+        self.assertEqual([line.split()[0] for line in lines[2:]], ["batch", "1", "2"])
+        self.assertEqual(len({len(line) for line in lines[2:]}), 1, lines)
         lines = [json.loads(line) for line in self.ctl(*self.args, "--json").out.splitlines()]
         self.assertEqual([line.get("case", {}).get("batch") for line in lines], [1, 2, None])
         self.assertTrue(lines[-1]["done"])
@@ -462,7 +465,7 @@ class Jobs(Test):
         want = "expected.out=" + self.save("want.npy", call.want["out"].astype(np.float32) + np.float32(1))
         self.assertIn("FAILED", self.ctl("jobs", "get", self.job("check", "rmsnorm", *args, want), status=FAILED).out)
         r = self.ctl("jobs", "get", self.job("bench", "rmsnorm", "rows=8,16", "hidden=64", "dtype=fp16", "iters=1"))
-        self.assertEqual([line.split()[0] for line in r.out.splitlines()[1:]], ["rows", "8", "16"])
+        self.assertEqual([line.split()[0] for line in r.out.splitlines()[2:]], ["rows", "8", "16"])
         self.ctl("jobs", "cancel", job)
         self.ctl("jobs", "show", job, status=REFUSED)
 

@@ -318,14 +318,15 @@ class Jobs(unittest.TestCase):
 
     def test_cancel_a_single_run(self):
         """Nothing interrupts one run of a kernel: it ends by itself, or at its deadline together with its worker. Until then the
-        job is said to be cancelled, and deleting it again changes nothing."""
+        job is said to be cancelled, no result is to be waited for, and deleting it again changes nothing."""
         path = start(self.server, ATTENTION, long_run(timeout_ms=3000))
         busy(self.server)
         for _ in range(2):
             r = self.server.request("DELETE", path)
             self.assertEqual((r.status, state_in(r)["state"]), (202, "cancelled"))
         self.assertEqual(state(self.server, path)["state"], "cancelled")
-        problem(result(self.server, path), 409, "job-unfinished")
+        p = problem(result(self.server, path), 410, "job-gone")
+        self.assertRegex(p["detail"], "it was cancelled")
         until(lambda: self.server.request("GET", path).status == 410, "it is gone", 20)
         rms_check(self.server.request("POST", RUN, rms_body(), [SAFETENSORS]))
 

@@ -254,6 +254,16 @@ class Errors(unittest.TestCase):
         with self.assertRaisesRegex(RuntimeError, "the server's address is 'ftp://x'"):
             ar.Client("ftp://x")
 
+    def test_address_without_scheme(self):
+        with ar.Client(server.url[len("http://"):]) as c:
+            self.assertTrue(c.info()["devices"])
+
+    def test_no_numpy(self):
+        done = subprocess.run([sys.executable, "-S", "-c", "import aiter_remote"], capture_output=True, encoding="utf-8",
+                              env={"PYTHONPATH": PACKAGE}, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, "ImportError: aiter_remote needs numpy, and .*python.* has none")
+
     def test_nobody_there(self):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))

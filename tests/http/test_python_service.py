@@ -238,6 +238,8 @@ class Jobs(unittest.TestCase):
         done.start()
         done.join(60)
         self.assertFalse(done.is_alive())
+        with self.assertRaisesRegex(ar.AiterdError, "cancelled"):
+            job.result(timeout=60)
         deadline = time.monotonic() + 60
         while True:
             try:

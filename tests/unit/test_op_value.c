@@ -289,7 +289,7 @@ Test(op_value, refused)
 
 Test(op_value, unknown_names)
 {
-	static const char *const options[] = {"impl", "device", "timeout_ms", "dry_run", NULL, "format"};
+	static const char *const options[] = {"impl", "device", "timeout_ms", "iters", NULL, "format"};
 	static const struct {
 		const char *op, *name, *word;
 	} params[] = {
@@ -300,6 +300,8 @@ Test(op_value, unknown_names)
 		{"flash_attn_func", "windowsize", "did you mean window_size?"},
 		{"flash_attn_func", "timeout", "did you mean timeout_ms?"},
 		{"flash_attn_func", "devcie", "did you mean device?"},
+		{"flash_attn_func", "itres", "did you mean iters?"},
+		{"rmsnorm", "esp", "did you mean eps?"},
 		{"flash_attn_func", "dropoutp", "did you mean dropout_p, which AITER has but"},
 		{"flash_attn_func", "xyzzy", "GET /v1/ops/flash_attn_func lists them"},
 		{"flash_attn_func", "q", "q is an input tensor of flash_attn_func"},

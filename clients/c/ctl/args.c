@@ -34,7 +34,8 @@ static const struct option {
 } options[] = {
 	{"url", "URL", 'u', TEXT, IN_ALL, offsetof(struct options, url),
 	 "the server: http://HOST:PORT, unix:PATH; else AITERD_URL, else http://127.0.0.1:8000"},
-	{"json", NULL, 0, FLAG, IN_ALL, offsetof(struct options, json), "JSON on standard output, for programs"},
+	{"json", NULL, 0, FLAG, IN_ALL, offsetof(struct options, json),
+	 "JSON on standard output, for programs; bench: a line for each case"},
 	{"quiet", NULL, 'q', FLAG, IN_ALL, offsetof(struct options, quiet),
 	 "no progress, and no words about what was done"},
 	{"compress", "gzip|zstd", 0, TEXT, IN_ALL, offsetof(struct options, compress),
@@ -137,8 +138,8 @@ args_help(FILE *to, const char *command)
 	const struct command *cmd = find_command(command);
 
 	if (cmd) {
-		fprintf(to, "Usage: aiterctl %s %s\n\n%c%s.\n", cmd->name, cmd->usage, cmd->help[0] - 'a' + 'A',
-			cmd->help + 1);
+		fprintf(to, "Usage: aiterctl %s%s%s\n\n%c%s.\n", cmd->name, *cmd->usage ? " " : "", cmd->usage,
+			cmd->help[0] - 'a' + 'A', cmd->help + 1);
 		if (cmd->more)
 			fprintf(to, "\n%s", cmd->more);
 		help_options(to, cmd);
@@ -236,7 +237,7 @@ is_help(const char *arg)
 
 /* One argument that begins with '-'; *i moves on when its value is the next one. */
 static int
-parse_option(int argc, char **argv, int *i, struct given *g)
+parse_option(int argc, char **argv, int *i, const char *command, struct given *g)
 {
 	const char *arg = argv[*i], *value = NULL;
 	size_t len = 0;
@@ -250,7 +251,8 @@ parse_option(int argc, char **argv, int *i, struct given *g)
 		value = arg[2] ? arg + 2 : NULL;
 	}
 	if (!g->option)
-		return fail_usage("there is no option %s; aiterctl --help lists them", arg);
+		return fail_usage("there is no option %s; aiterctl %s%s--help lists them", arg, command ? command : "",
+				  command ? " " : "");
 	if (g->option->type == FLAG && value)
 		return fail_usage("--%s takes no value", g->option->name);
 	if (g->option->type != FLAG && !value) {
@@ -290,7 +292,7 @@ args_parse(struct options *o, int argc, char **argv, const char **command)
 		} else if (is_help(argv[i])) {
 			help = true;
 		} else {
-			rc = parse_option(argc, argv, &i, &given[n_given]);
+			rc = parse_option(argc, argv, &i, *command, &given[n_given]);
 			n_given += !rc;
 		}
 	}

@@ -57,6 +57,24 @@ columns(const struct sweep *s, struct column to[10], int *n)
 			to[(*n)++] = all[i];
 }
 
+/* The first case's inputs: lengths and dtypes that were not given have defaults. */
+static void
+say_inputs(const struct cJSON *json)
+{
+	const cJSON *input;
+	char shape[120];
+
+	cJSON_ArrayForEach(input, json_at(json, "inputs"))
+	{
+		printf("%s", input->prev->next ? ", " : "first case: ");
+		print_clean(stdout, input->string);
+		printf(" %s %s", json_str(input, "dtype", "?"),
+		       show_shape(json_at(input, "shape"), shape, sizeof(shape)));
+	}
+	if (cJSON_GetArraySize(json_at(json, "inputs")))
+		printf("\n");
+}
+
 static void
 draw_header(struct sweep *s, const struct cJSON *json)
 {
@@ -72,6 +90,7 @@ draw_header(struct sweep *s, const struct cJSON *json)
 	if (json_has(json, "impl")) {
 		say(stdout, "%s on %s, %s inputs", json_str(json, "impl", "?"),
 		    json_str(json, "device", json_str(json, "device.id", "?")), json_str(json, "mode", "?"));
+		say_inputs(json);
 		s->mode = strdup(json_str(json, "mode", ""));
 		s->impl = strdup(json_str(json, "impl", ""));
 	}

@@ -107,7 +107,9 @@ wait_for(struct ctl *c, const char *id)
 		if (ended) {
 			progress_clear();
 			if (strcmp(state, "done") != 0) {
-				say(stderr, "aiterctl: job %s: %s %s", id, state, json_str(json, "error.detail", ""));
+				const char *why = json_str(json, "error.detail", "");
+
+				say(stderr, "aiterctl: job %s: %s%s%s", id, state, *why ? ": " : "", why);
 				rc = strcmp(state, "failed") == 0
 					     ? exit_of_http((int)json_num(json, "error.status", 500))
 					     : EXIT_REFUSED;

@@ -195,7 +195,9 @@ cmd_tensors(struct ctl *c)
 	if (strcmp(what, "get") == 0)
 		return get(c);
 	if (c->o.n_args < 2 && (strcmp(what, "put") == 0 || strcmp(what, "rm") == 0))
-		return fail_usage("aiterctl tensors %s wants at least one name", what);
+		return fail_usage(what[0] == 'p'
+					  ? "tensors put wants NAME=SOURCE, as in w1=weight.npy or w1=ones:4096:fp16"
+					  : "tensors rm wants at least one name; aiterctl tensors lists them");
 	for (int i = 1; i < c->o.n_args && !rc; i++) {
 		if (strcmp(what, "put") == 0) {
 			rc = put(c, c->o.args[i]);

@@ -2,6 +2,7 @@
  * cmd_top.c: aiterctl top: devices, queue and operators, drawn again every few seconds until it is ended.
  */
 #include <cjson/cJSON.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -56,7 +57,8 @@ draw_devices(const struct cJSON *info, const struct sample *before, struct sampl
 		table_add(&t, json_str(device, "state", "?"));
 		table_add(&t, json_str(device, "name", "?"));
 		if (before->t > 0 && i < 16)
-			add(&t, 100 * (busy - before->busy[i]) / 1000 / (s->t - before->t), 0);
+			/* counted when a run ends, so a long one's time may fall into a shorter view */
+			add(&t, fmin(100, 100 * (busy - before->busy[i]) / 1000 / (s->t - before->t)), 0);
 		else
 			table_add(&t, "-");
 		snprintf(text, sizeof(text), "%s of %s",

@@ -1,10 +1,11 @@
 /*
- * source.c: where an input comes from, as it is written on the command line. Pure text: no file is opened, no server asked.
+ * source.c: where an input comes from, as it is written on the command line. Text alone: no file is opened, no server asked.
  */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl.h"
 
@@ -194,6 +195,15 @@ kept(const char *name, const char *text, struct source *s, char *why, size_t siz
 	return s->text ? 0 : bad(why, size, text, "it is too long");
 }
 
+/* "nomal:2x512x8x64:fp16", where no file has that name. */
+static bool
+foreign_kind(const char *text)
+{
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz");
+
+	return n > 0 && text[n] == ':' && isdigit((unsigned char)text[n + 1]) && access(text, F_OK) != 0;
+}
+
 int
 source_parse(const char *text, struct source *s, char *why, size_t size)
 {
@@ -208,6 +218,10 @@ source_parse(const char *text, struct source *s, char *why, size_t size)
 		return kept(text + 7, text, s, why, size);
 	if (strncmp(text, "sha256:", 7) == 0)
 		return kept(text, text, s, why, size);
+	if (foreign_kind(text))
+		return bad(why, size, text,
+			   "there is no such file, and what can be generated is normal, uniform, zeros, ones, "
+			   "arange and randint");
 	s->kind = *text == '{' ? SOURCE_JSON : SOURCE_FILE;
 	if (strncmp(text, "file:", 5) == 0)
 		text += 5;

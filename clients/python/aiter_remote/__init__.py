@@ -9,6 +9,13 @@ The server is AITERD_URL (default http://127.0.0.1:8000), or what configure() is
 tensors, and results are of the same kind. `python3 -m aiter_remote SCRIPT` runs a script written for torch and AITER on a
 GPU, see README.md.
 """
+import importlib.util as _util
+import sys as _sys
+
+if _util.find_spec("numpy") is None:
+    raise ImportError("aiter_remote needs numpy, and %s has none (Debian: apt install python3-numpy, which is for "
+                      "/usr/bin/python3; else pip install numpy)" % _sys.executable, name="numpy")
+
 from .arrays import DTYPES
 from .bf16 import BF16
 from .client import Client, Job, Outputs, Verdict, last_stats, options

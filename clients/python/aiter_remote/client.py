@@ -81,6 +81,9 @@ class Job:
         self._client, self._parse, self.path = client, parse, path
         self.id = str(state.get("id") or path.rsplit("/", 1)[-1])
 
+    def __repr__(self) -> str:
+        return "Job(%s at %s)" % (self.id, self._client.url)
+
     def state(self) -> Dict[str, Any]:
         """{"state": "queued|running|done|failed|cancelled", "progress": ...}."""
         found: Dict[str, Any] = self._client.get_json(self.path)
@@ -106,7 +109,7 @@ class Job:
 
 
 class Client:
-    """A server. `url`: http://HOST:PORT, https://HOST or unix:PATH (else AITERD_URL, else http://127.0.0.1:8000).
+    """A server. `url`: http://HOST:PORT, https://HOST, HOST:PORT or unix:PATH (else AITERD_URL, else http://127.0.0.1:8000).
     `key` (else AITERD_KEY) is sent as Authorization: Bearer. `timeout`: seconds without progress on the connection.
     `compress`: "gzip" or "zstd" both ways, for slow networks. `retries`: how often a busy server (429, 503 with
     Retry-After) is asked again. Other keywords are options of every run: device=, impl= ...

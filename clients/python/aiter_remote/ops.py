@@ -231,7 +231,8 @@ def _split(op: Union[str, Callable[..., Any]], args: Tuple[Any, ...], how: Mappi
     if args:
         maker = _CALLS.get(op)
         if maker is None:
-            raise AiterdError("%r is none of AITER's functions here: give its inputs by name" % (op,))
+            raise AiterdError("%r is none of AITER's functions here (%s): another operator of the server takes its inputs by "
+                              "name" % (op, ", ".join(sorted(f.__name__ for f, _ in _PAIRS))))
         call: Call = maker(*args, **how)
         return call
     name = op if isinstance(op, str) else op.__name__

@@ -183,13 +183,15 @@ class Transport:
         if url.startswith("unix:"):
             self._socket_path = url[5:]
             return
-        parts = urllib.parse.urlsplit(url)
+        if "://" not in url:  # HOST:PORT, as aiterctl takes it
+            self.url = "http://" + url
+        parts = urllib.parse.urlsplit(self.url)
         try:
             self._host, self._port = parts.hostname, parts.port
         except ValueError:
             self._host = None
         if parts.scheme not in ("http", "https") or not self._host:
-            raise AiterdError("the server's address is %r, wanted http://HOST:PORT, https://HOST or unix:PATH" % url)
+            raise AiterdError("the server's address is %r, wanted http://HOST:PORT, https://HOST, HOST:PORT or unix:PATH" % url)
         self._secure = parts.scheme == "https"
         self._prefix = parts.path.rstrip("/")
 
