@@ -92,9 +92,14 @@ def contract_limits():
     return json.loads(server.request("GET", "/v1/limits").body.decode())
 
 
+validators = {}  # by the schema's id(); each holds its schema, so that the id stays its own
+
+
 def validate(value, schema, what):
-    jsonschema.Draft7Validator.check_schema(schema)
-    errors = sorted(jsonschema.Draft7Validator(schema).iter_errors(value), key=lambda e: list(map(str, e.path)))
+    if id(schema) not in validators:
+        jsonschema.Draft7Validator.check_schema(schema)
+        validators[id(schema)] = jsonschema.Draft7Validator(schema)
+    errors = sorted(validators[id(schema)].iter_errors(value), key=lambda e: list(map(str, e.path)))
     lines = ["%s: %s" % ("/".join(map(str, e.path)), e.message[:300]) for e in errors]
     lines += ["  " + c.message[:300] for e in errors for c in e.context or ()]
     assert not errors, "%s:\n%s\n%s" % (what, "\n".join(lines), json.dumps(value)[:2000])
