@@ -223,6 +223,8 @@ void request_reserve(struct request *req, request_done_f after);
 /* run->job to run->device, then `after`, with what came of it in run->done. A request has one job at a time. When the
  * client has gone meanwhile, `after` is not called. */
 void request_submit(struct request *req, request_done_f after);
+/* The same with run->run's options in the job; a dry run is answered in place of `after`. */
+void request_submit_run(struct request *req, request_done_f after);
 
 /* request_dry.c: the device has said what it would run -> reply. */
 void request_dry_answer(struct request *req);
@@ -292,6 +294,8 @@ request_owner(const struct request *req)
 
 /* request_reply.c: device done -> reply. */
 void request_answer(struct request *req);
+/* What a helper made of it is in req->reply.body, or an error in req->err: status, statistics' fields, send. */
+void request_encoded(struct request *req);
 /* Into the operator's counters: run->done's outcome. request_answer does it, too. */
 void request_count(struct request *req);
 /* run_options.c */

@@ -195,20 +195,6 @@ fail(struct request *req, const char *what)
 }
 
 static void
-answered(struct request *req)
-{
-	if (req->err.code != ERR_NONE) {
-		request_reply_error(req);
-		return;
-	}
-	req->t[T_ENCODED] = clock_ns();
-	req->reply.stats = request_stats_finish(req);
-	request_server_timing(req);
-	req->reply.status = 200;
-	request_ready(req);
-}
-
-static void
 compare_work(struct helper_task *task)
 {
 	struct request *req = request_of_task(task);
@@ -261,11 +247,11 @@ reference_done(struct request *req)
 	for (int i = 0; i < op_tensor_count(req->op); i++)
 		elements += k->yours[i] != NULL ? tensor_elements(k->yours[i]) : 0;
 	if (elements > INLINE_MAX || req->form == FORM_SAFETENSORS) {
-		request_help(req, compare_work, answered);
+		request_help(req, compare_work, request_encoded);
 		return;
 	}
 	compare_work(&req->task);
-	answered(req);
+	request_encoded(req);
 }
 
 /* One job of a check: nothing but the implementation, once. */
@@ -403,16 +389,7 @@ kernel_done(struct request *req)
 static void
 kernel_submit(struct request *req)
 {
-	struct compute_request *run = req->run;
-	struct msg_job *m = &run->job.msg;
-
-	m->impl = run->run.impl;
-	m->baseline = run->run.baseline;
-	m->warmup = run->run.warmup;
-	m->iters = run->run.iters;
-	m->flush = run->run.flush;
-	m->dry = run->run.dry_run;
-	request_submit(req, run->run.dry_run ? request_dry_answer : kernel_done);
+	request_submit_run(req, kernel_done);
 }
 
 void

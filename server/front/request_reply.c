@@ -90,8 +90,8 @@ encode_work(struct helper_task *task)
 		req->reply.encoding = coding_name(req->reply_coding);
 }
 
-static void
-encoded(struct request *req)
+void
+request_encoded(struct request *req)
 {
 	if (req->err.code != ERR_NONE) {
 		request_reply_error(req);
@@ -159,9 +159,9 @@ request_answer(struct request *req)
 	if (req->reply_coding != CODING_IDENTITY && run->encode.mode == DATA_ALL)
 		cost += (uint64_t)run->bytes_moved;
 	if (cost > INLINE_MAX) {
-		request_help(req, encode_work, encoded);
+		request_help(req, encode_work, request_encoded);
 		return;
 	}
 	encode_work(&req->task);
-	encoded(req);
+	request_encoded(req);
 }

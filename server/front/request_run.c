@@ -285,8 +285,8 @@ request_reserve(struct request *req, request_done_f after)
 
 /* ---------------------------------------------------------------- the run */
 
-static void
-submit_run(struct request *req)
+void
+request_submit_run(struct request *req, request_done_f after)
 {
 	struct compute_request *run = req->run;
 	struct msg_job *m = &run->job.msg;
@@ -297,7 +297,13 @@ submit_run(struct request *req)
 	m->iters = run->run.iters;
 	m->flush = run->run.flush;
 	m->dry = run->run.dry_run;
-	request_submit(req, run->run.dry_run ? request_dry_answer : request_answer);
+	request_submit(req, run->run.dry_run ? request_dry_answer : after);
+}
+
+static void
+submit_run(struct request *req)
+{
+	request_submit_run(req, request_answer);
 }
 
 static void

@@ -60,26 +60,6 @@ job_path(const char *id, const char *more)
 	return path;
 }
 
-static int
-get_and_show(struct ctl *c, const char *path)
-{
-	enum aiterd_status status;
-	struct cJSON *json;
-	char *text;
-
-	status = aiterd_get(c->server, path, &text);
-	if (status != AITERD_OK)
-		return fail(c, status);
-	json = json_of(text);
-	if (c->o.json)
-		print_json(text);
-	else
-		show(json);
-	cJSON_Delete(json);
-	free(text);
-	return 0;
-}
-
 /* Until it has ended; shows how far it is. */
 static int
 wait_for(struct ctl *c, const char *id)
@@ -227,13 +207,13 @@ cmd_jobs(struct ctl *c)
 	int rc;
 
 	if (strcmp(what, "list") == 0 && !id)
-		return get_and_show(c, "/v1/jobs");
+		return get_and_show(c, "/v1/jobs", show);
 	if (!id || c->o.n_args > 2)
 		return fail_usage("aiterctl jobs: list, or one of show, wait, get and cancel with one job's id");
 	progress_on(c);
 	if (strcmp(what, "show") == 0) {
 		path = job_path(id, "");
-		rc = path ? get_and_show(c, path) : fail(c, AITERD_NO_MEMORY);
+		rc = path ? get_and_show(c, path, show) : fail(c, AITERD_NO_MEMORY);
 		free(path);
 		return rc;
 	}

@@ -50,26 +50,6 @@ show_list(const struct cJSON *json)
 }
 
 static int
-list(struct ctl *c)
-{
-	enum aiterd_status status;
-	struct cJSON *json;
-	char *text;
-
-	status = aiterd_get(c->server, "/v1/tensors", &text);
-	if (status != AITERD_OK)
-		return fail(c, status);
-	json = json_of(text);
-	if (c->o.json)
-		print_json(text);
-	else
-		show_list(json);
-	cJSON_Delete(json);
-	free(text);
-	return 0;
-}
-
-static int
 put_file(struct ctl *c, const char *name, const char *path, char **text)
 {
 	const char *hash = strrchr(path, '#');
@@ -191,7 +171,8 @@ cmd_tensors(struct ctl *c)
 
 	progress_on(c);
 	if (strcmp(what, "list") == 0 || strcmp(what, "ls") == 0)
-		return c->o.n_args > 1 ? fail_usage("list takes no argument") : list(c);
+		return c->o.n_args > 1 ? fail_usage("list takes no argument")
+				       : get_and_show(c, "/v1/tensors", show_list);
 	if (strcmp(what, "get") == 0)
 		return get(c);
 	if (c->o.n_args < 2 && (strcmp(what, "put") == 0 || strcmp(what, "rm") == 0))

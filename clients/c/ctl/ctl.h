@@ -118,6 +118,8 @@ const char *show_shape(const struct cJSON *shape, char *buf, size_t size);
 
 /* A server's JSON onto standard output, as one line. */
 void print_json(const char *text);
+/* A page of the server's: as it is with --json, else by `show`. Returns the exit status. */
+int get_and_show(struct ctl *c, const char *path, void (*show)(const struct cJSON *json));
 /* Text from the server, UTF-8: nothing of it can steer the terminal. NULL is "?". */
 void print_clean(FILE *to, const char *s);
 /* The same for JSON and what else programs read, which get it as it is where no terminal is. */

@@ -76,6 +76,26 @@ print_json(const char *text)
 	putchar('\n');
 }
 
+int
+get_and_show(struct ctl *c, const char *path, void (*show)(const struct cJSON *json))
+{
+	enum aiterd_status status;
+	struct cJSON *json;
+	char *text;
+
+	status = aiterd_get(c->server, path, &text);
+	if (status != AITERD_OK)
+		return fail(c, status);
+	json = json_of(text);
+	if (c->o.json)
+		print_json(text);
+	else
+		show(json);
+	cJSON_Delete(json);
+	free(text);
+	return 0;
+}
+
 void
 print_bytes(FILE *to, const char *text, size_t n)
 {
